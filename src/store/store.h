@@ -1,0 +1,96 @@
+/* store.h - where documents are kept: a table of functions per back end.
+ *
+ * A store holds collections of BSON documents by name, in MongoDB's terms and
+ * with MongoDB's answers. Calls block, as their scope allows, and may come
+ * from any thread at once. A write has been acknowledged when its call returns
+ * 0: it is durable then. The reserved field `_lev` is stored and matched like
+ * any other, and never given back by a find.
+ */
+#ifndef LEV_STORE_H
+#define LEV_STORE_H
+
+#include "buf.h"
+#include "scope.h"
+#include <bson/bson.h>
+
+struct lev_store;
+struct lev_cursor;
+
+struct lev_find {
+    const char *coll;
+    const bson_t *query;      /* NULL: everything */
+    const bson_t *projection; /* NULL: whole documents */
+    const bson_t *sort;       /* {key: 1 | -1, …} or NULL: insertion order */
+    int64_t skip, limit;      /* limit 0: none */
+};
+
+struct lev_update {
+    const char *coll;
+    const bson_t *query;
+    const bson_t *update; /* operators, or a whole document to replace with */
+    bool upsert, multi;
+};
+
+struct lev_update_result {
+    int64_t matched, modified;
+    bool upserted;
+    bson_value_t upserted_id; /* when upserted; bson_value_destroy() */
+};
+
+/* Errors: STORE (and STORE_UNAVAILABLE, TOO_LARGE), QUERY with MongoDB's code
+ * in `detail`, UNSUPPORTED_OPERATION, CANCELLED, TIMEOUT, NOMEM. Cancelled or
+ * timed out writes may or may not have happened. */
+struct lev_store_ops {
+    const char *scheme; /* of its URLs: "sqlite", "mongodb" */
+
+    /* Opens what `url` names, making it where it does not exist. */
+    struct lev_store *(*open)(const char *url, const struct lev_scope *scope,
+                              struct lev_error *err);
+    /* Waits for what was submitted; the store is gone afterwards. */
+    void (*close)(struct lev_store *store);
+
+    /* Appends documents, all or none, giving an `_id` (ObjectId) to those
+     * without one. */
+    int (*insert)(struct lev_store *store, const struct lev_scope *scope,
+                  const char *coll, const bson_t *const *docs, size_t n,
+                  struct lev_error *err);
+    int (*update)(struct lev_store *store, const struct lev_scope *scope,
+                  const struct lev_update *u, struct lev_update_result *result,
+                  struct lev_error *err);
+    int (*count)(struct lev_store *store, const struct lev_scope *scope,
+                 const char *coll, const bson_t *query, int64_t *n,
+                 struct lev_error *err);
+    /* Checks the arguments; a cursor is used by one thread at a time and holds
+     * nothing of the database between batches. */
+    struct lev_cursor *(*find)(struct lev_store *store,
+                               const struct lev_scope *scope,
+                               const struct lev_find *f,
+                               struct lev_error *err);
+    /* The next documents, at most `max` and about 16 MiB, appended to `out` as
+     * BSON one after another; how many (0 at the end) or -1. No document comes
+     * twice, none is torn. */
+    int (*next)(struct lev_cursor *cursor, const struct lev_scope *scope,
+                int max, struct lev_buf *out, struct lev_error *err);
+    void (*cursor_close)(struct lev_cursor *cursor); /* NULL is fine */
+    /* Names of the collections, as a BSON array of strings, sorted. */
+    int (*collections)(struct lev_store *store, const struct lev_scope *scope,
+                       bson_t *names, struct lev_error *err);
+};
+
+struct lev_store {
+    const struct lev_store_ops *ops;
+    char *url; /* without credentials; for messages */
+    _Atomic int refs;
+};
+
+extern const struct lev_store_ops lev_store_sqlite;
+
+/* The back end that `url` asks for. Stores of one URL in one process are one
+ * object, closed with its last reference. */
+struct lev_store *lev_store_open(const char *url,
+                                 const struct lev_scope *scope,
+                                 struct lev_error *err);
+struct lev_store *lev_store_ref(struct lev_store *store);
+void lev_store_unref(struct lev_store *store); /* NULL is fine; may wait */
+
+#endif

@@ -1,0 +1,176 @@
+/* The base library: buffers, errors, scopes, pools, the completion queue. */
+
+#include "buf.h"
+#include "compq.h"
+#include "scope.h"
+#include "worker.h"
+
+#include <assert.h>
+#include <string.h>
+
+static void
+test_buf(void)
+{
+    _cleanup_buf_ struct lev_buf b = {0}, c = {0};
+    struct lev_error err;
+
+    assert(strcmp(lev_buf_text(&b), "") == 0);
+    lev_buf_printf(&b, "%s-%d", "a", 7);
+    lev_buf_putc(&b, '!');
+    assert(strcmp(b.data, "a-7!") == 0 && b.len == 4);
+    lev_buf_consume(&b, 2);
+    assert(strcmp(b.data, "7!") == 0);
+    lev_buf_clear(&b);
+    lev_buf_urlencode(&b, "a b/ü~");
+    assert(strcmp(b.data, "a%20b%2F%C3%BC~") == 0);
+    for (size_t n = 0; n < 70; n++) {
+        char data[70], *text;
+
+        memset(data, (int)(n * 7 + 250), n);
+        lev_buf_clear(&b);
+        lev_buf_base64(&b, data, n, n & 1);
+        lev_buf_clear(&c);
+        assert(lev_buf_unbase64(&c, lev_buf_text(&b), &err) == 0);
+        assert(c.len == n && memcmp(lev_buf_text(&c), data, n) == 0);
+        text = lev_buf_take(&b);
+        assert(text != NULL);
+        free(text);
+    }
+    assert(lev_buf_unbase64(&c, "a*b=", &err) == -1);
+    assert(lev_buf_unbase64(&c, "abcde", &err) == -1);
+    assert(err.code == LEV_E_INVALID);
+}
+
+static void
+test_error(void)
+{
+    struct lev_error err;
+    char deep[2000];
+
+    memset(deep, 'x', sizeof(deep) - 1);
+    deep[sizeof(deep) - 1] = '\0';
+    assert(lev_error_set(&err, LEV_E_ENGINE, 409, "in use") == -1);
+    assert(lev_error_wrap(&err, "remove %s", "c1") == -1);
+    assert(strcmp(err.msg, "remove c1: in use") == 0 && err.detail == 409);
+    lev_error_wrap(&err, "%s", deep);
+    assert(strlen(err.msg) == sizeof(err.msg) - 1);
+}
+
+static void
+fire_later(void *arg)
+{
+    usleep(20000);
+    lev_cancel_fire(arg);
+}
+
+static void
+set_later(void *arg)
+{
+    usleep(20000);
+    lev_event_set(arg);
+}
+
+static void
+test_scope(void)
+{
+    struct lev_cancel parent, child, late;
+    struct lev_error err;
+    struct lev_event ev;
+
+    lev_cancel_init(&parent, NULL);
+    lev_cancel_init(&child, &parent);
+    lev_event_init(&ev);
+    struct lev_scope s = {LEV_NEVER, &child};
+    struct lev_scope brief = lev_scope_within(&s, 10 * LEV_MS);
+
+    assert(lev_scope_poll(&brief, NULL, 0, &err) == -1);
+    assert(err.code == LEV_E_TIMEOUT);
+    assert(lev_scope_wait(&brief, &ev, &err) == -1);
+    assert(err.code == LEV_E_TIMEOUT);
+    assert(lev_scope_sleep(&s, LEV_MS, &err) == 0);
+    assert(lev_scope_left_ms(&brief, 50) == 0);
+    assert(lev_scope_left_ms(&s, 50) == 50);
+
+    assert(lev_thread_start("set", set_later, &ev, &err) == 0);
+    assert(lev_scope_wait(&s, &ev, &err) == 0);
+    lev_event_deinit(&ev);
+
+    lev_event_init(&ev);
+    assert(lev_thread_start("fire", fire_later, &parent, &err) == 0);
+    assert(lev_scope_wait(&s, &ev, &err) == -1);
+    assert(err.code == LEV_E_CANCELLED);
+    assert(lev_scope_poll(&s, NULL, 0, &err) == -1);
+    assert(err.code == LEV_E_CANCELLED);
+    lev_cancel_init(&late, &parent);
+    assert(lev_cancel_fired(&late));
+    lev_cancel_deinit(&late);
+    lev_cancel_deinit(&child);
+    lev_cancel_deinit(&parent);
+    lev_event_deinit(&ev);
+}
+
+#define JOBS 5000
+
+static struct lev_compq *queue;
+
+struct counted {
+    struct lev_job job;
+    struct lev_completion done;
+};
+
+static void
+count_job(struct lev_job *job)
+{
+    lev_compq_push(queue, &((struct counted *)job)->done);
+}
+
+static int delivered;
+
+static void
+count_done(struct lev_completion *c)
+{
+    free(lev_container_of(c, struct counted, done));
+    delivered++;
+}
+
+static void
+test_pool(void)
+{
+    struct lev_error err;
+    struct lev_pool *pool = lev_pool_create(4, &err);
+
+    queue = lev_compq_create(&err);
+    assert(pool != NULL && queue != NULL);
+    for (int i = 0; i < JOBS; i++) {
+        struct counted *c = calloc(1, sizeof(*c));
+
+        assert(c != NULL);
+        c->job.run = count_job;
+        c->done.deliver = count_done;
+        assert(lev_pool_submit(pool, &c->job, &err) == 0);
+    }
+    while (delivered < JOBS) {
+        struct pollfd pfd = {.fd = lev_compq_fd(queue), .events = POLLIN};
+
+        /* A lost wake-up shows as a time-out here. */
+        assert(poll(&pfd, 1, 5000) == 1);
+        for (struct lev_completion *c = lev_compq_drain(queue), *next;
+             c != NULL; c = next)
+        {
+            next = c->next;
+            c->deliver(c);
+        }
+    }
+    lev_pool_destroy(pool);
+    lev_compq_destroy(queue);
+}
+
+int
+main(void)
+{
+    test_buf();
+    test_error();
+    test_scope();
+    test_pool();
+    return 0;
+}
