@@ -1,0 +1,334 @@
+#include "session.h"
+
+#include "gate.h"
+#include "session_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+static void
+free_config(struct lev_session_config *c)
+{
+    free((char *)c->job);
+    free((char *)c->user);
+    free((char *)c->store);
+    free((char *)c->data_dir);
+    free((char *)c->tool_registry);
+    lev_strv_free((char **)c->bundle_argv);
+    lev_discover_deinit(&c->discover);
+}
+
+/* `from`'s strings are the caller's, the discovery is taken over. */
+static int
+copy_config(struct lev_session_config *to,
+            const struct lev_session_config *from, struct lev_error *err)
+{
+    *to = *from;
+    to->job = strdup(from->job);
+    to->user = strdup(from->user);
+    to->store = strdup(from->store);
+    to->data_dir = strdup(from->data_dir);
+    to->tool_registry = strdup(from->tool_registry);
+    to->bundle_argv = (const char *const *)lev_strv_copy(from->bundle_argv);
+    if (to->job == NULL || to->user == NULL || to->store == NULL ||
+        to->data_dir == NULL || to->tool_registry == NULL ||
+        to->bundle_argv == NULL)
+    {
+        return lev_error_nomem(err, "session");
+    }
+    return 0;
+}
+
+int
+lev_random_hex(char *out, size_t digits, struct lev_error *err)
+{
+    unsigned char bytes[32];
+
+    if (getrandom(bytes, digits / 2, 0) != (ssize_t)(digits / 2)) {
+        return lev_error_errno(err, "getrandom");
+    }
+    for (size_t i = 0; i < digits / 2; i++) {
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return 0;
+}
+
+struct lev_session *
+lev_session_create(struct lev_session_config *config, struct lev_error *err)
+{
+    struct lev_session *s = calloc(1, sizeof(*s));
+
+    if (s == NULL) {
+        lev_error_nomem(err, "session");
+        return NULL;
+    }
+    s->refs = 1;
+    pthread_mutex_init(&s->mutex, NULL);
+    lev_event_init(&s->quiet);
+    lev_gate_init(&s->gate);
+    if (copy_config(&s->config, config, err) < 0 ||
+        lev_random_hex(s->id, sizeof(s->id) - 1, err) < 0)
+    {
+        lev_session_unref(s);
+        return NULL;
+    }
+    return s;
+}
+
+struct lev_session *
+lev_session_ref(struct lev_session *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void
+lev_session_unref(struct lev_session *s)
+{
+    if (s == NULL || atomic_fetch_sub(&s->refs, 1) > 1) {
+        return;
+    }
+    lev_site_free_all(s->sites);
+    lev_peers_free(s->peers);
+    lev_store_unref(s->store);
+    if (s->dir != NULL) {
+        rmdir(s->dir);
+        free(s->dir);
+    }
+    free(s->bundle);
+    free_config(&s->config);
+    lev_gate_deinit(&s->gate);
+    lev_event_deinit(&s->quiet);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+const struct lev_session_config *
+lev_session_config(const struct lev_session *s)
+{
+    return &s->config;
+}
+
+const char *
+lev_session_id(const struct lev_session *s)
+{
+    return s->id;
+}
+
+unsigned
+lev_session_number(struct lev_session *s)
+{
+    return atomic_fetch_add(&s->numbers, 1) + 1;
+}
+
+/* Sockets have short paths: the runtime directory of the user, else /tmp. */
+static char *
+make_dir(const char *base, const char *id)
+{
+    char *dir = NULL;
+
+    if (asprintf(&dir, "%s/levrt-%.12s", base, id) < 0) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (mkdir(dir, 0700) < 0) {
+        free(dir);
+        return NULL;
+    }
+    return dir;
+}
+
+const char *
+lev_session_dir(struct lev_session *s, struct lev_error *err)
+{
+    const char *base = s->config.discover.runtime_dir;
+    char *dir;
+
+    pthread_mutex_lock(&s->mutex);
+    if (s->dir == NULL && base != NULL && strlen(base) < 60) {
+        s->dir = make_dir(base, s->id);
+    }
+    if (s->dir == NULL) {
+        s->dir = make_dir("/tmp", s->id);
+    }
+    if (s->dir == NULL) {
+        lev_error_errno(err, "make the session's directory in /tmp");
+    }
+    dir = s->dir;
+    pthread_mutex_unlock(&s->mutex);
+    return dir;
+}
+
+struct lev_store *
+lev_session_store(struct lev_session *s, const struct lev_scope *scope,
+                  struct lev_error *err)
+{
+    _cleanup_gate_ struct lev_gate *gate = NULL;
+    struct lev_store *store = atomic_load(&s->store_open);
+
+    if (store != NULL) {
+        return store;
+    }
+    if (lev_gate_enter(&s->gate, scope, err) < 0) {
+        return NULL;
+    }
+    gate = &s->gate;
+    if (s->store == NULL) {
+        s->store = lev_store_open(s->config.store, scope, err);
+        atomic_store(&s->store_open, s->store);
+    }
+    return s->store;
+}
+
+char **
+lev_session_labels(const struct lev_session *s, const char *role,
+                   struct lev_error *err)
+{
+    char boot[40] = "", text[6][160];
+    const char *v[7] = {0};
+    _cleanup_fclose_ FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    char **labels;
+
+    if (f != NULL && fgets(boot, sizeof(boot), f) != NULL) {
+        boot[strcspn(boot, "\n")] = '\0';
+    }
+    snprintf(text[0], sizeof(text[0]), "zone.lev.session=%s", s->id);
+    snprintf(text[1], sizeof(text[1]), "zone.lev.job=%.100s", s->config.job);
+    snprintf(text[2], sizeof(text[2]), "zone.lev.pid=%d", (int)getpid());
+    snprintf(text[3], sizeof(text[3]), "zone.lev.boot=%s", boot);
+    snprintf(text[4], sizeof(text[4]), "zone.lev.role=%s", role);
+    for (int i = 0; i < 5; i++) {
+        v[i] = text[i];
+    }
+    labels = lev_strv_copy(v);
+    if (labels == NULL) {
+        lev_error_nomem(err, "labels");
+    }
+    return labels;
+}
+
+void
+lev_session_enter(struct lev_session *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->runs++;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void
+lev_session_leave_run(struct lev_session *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->runs--;
+    if (s->runs == 0 && s->closing) {
+        lev_event_set(&s->quiet);
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void
+lev_session_close(struct lev_session *s, const struct lev_scope *scope)
+{
+    struct lev_error err;
+    unsigned runs;
+
+    pthread_mutex_lock(&s->mutex);
+    s->closing = true;
+    runs = s->runs;
+    if (runs == 0) {
+        lev_event_set(&s->quiet);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    if (lev_scope_wait(scope, &s->quiet, &err) < 0) {
+        lev_log(s->config.log, LEV_WARNING, "lev",
+                "%u runs have not ended when the session closes: %s", runs,
+                err.msg);
+    }
+    for (struct lev_site *site = s->sites; site != NULL; site = site->next) {
+        lev_site_close(site, scope);
+    }
+}
+
+/* Peers: few per session, and each is looked up only for links. */
+
+void
+lev_peers_free(struct lev_peer *p)
+{
+    while (p != NULL) {
+        struct lev_peer *next = p->next;
+
+        free(p);
+        p = next;
+    }
+}
+
+void
+lev_session_peer_add(struct lev_session *s, const char *name,
+                     const char *address)
+{
+    struct lev_peer *p, **from;
+
+    pthread_mutex_lock(&s->mutex);
+    /* The engine gives addresses of ended containers to new ones. */
+    for (from = &s->peers; *from != NULL; from = &(*from)->next) {
+        if (strcmp((*from)->address, address) == 0) {
+            break;
+        }
+    }
+    p = *from;
+    if (p == NULL) {
+        p = calloc(1, sizeof(*p));
+        if (p != NULL) {
+            p->next = s->peers;
+            s->peers = p;
+        }
+    }
+    if (p != NULL) {
+        snprintf(p->name, sizeof(p->name), "%s", name);
+        snprintf(p->address, sizeof(p->address), "%s", address);
+        p->ended = false;
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void
+lev_session_peer_end(struct lev_session *s, const char *name)
+{
+    pthread_mutex_lock(&s->mutex);
+    for (struct lev_peer *p = s->peers; p != NULL; p = p->next) {
+        if (strcmp(p->name, name) == 0) {
+            p->ended = true;
+        }
+    }
+    pthread_mutex_unlock(&s->mutex);
+}
+
+int
+lev_session_peer_find(struct lev_session *s, const char *host,
+                      char address[64], struct lev_error *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&s->mutex);
+    for (struct lev_peer *p = s->peers; p != NULL; p = p->next) {
+        if (strcmp(p->name, host) != 0 && strcmp(p->address, host) != 0) {
+            continue;
+        }
+        if (p->ended) {
+            rc = lev_error_set(err, LEV_E_INVALID, 0,
+                               "%s is the run %s, which has ended; link to a "
+                               "run while it lives, or make it a service",
+                               host, p->name);
+        }
+        else {
+            snprintf(address, 64, "%s", p->address);
+            rc = 1;
+        }
+        break;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return rc;
+}

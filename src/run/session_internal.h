@@ -1,0 +1,47 @@
+/* session_internal.h - a session's members, for session.c, site.c, bundle.c.
+ */
+#ifndef LEV_SESSION_INTERNAL_H
+#define LEV_SESSION_INTERNAL_H
+
+#include "gate.h"
+#include "session.h"
+
+struct lev_peer {
+    char name[128], address[64];
+    bool ended;
+    struct lev_peer *next;
+};
+
+struct lev_left {
+    enum lev_leftover kind;
+    char *id, *name;
+    struct lev_left *next;
+};
+
+struct lev_session {
+    struct lev_session_config config; /* strings owned, but for `log` */
+    char id[25];
+    atomic_int refs;
+    atomic_uint numbers;
+    struct lev_gate gate; /* who opens engine, store, bundle, network */
+    /* Under the gate; read without it where the pointer is atomic. */
+    struct lev_store *store;
+    _Atomic(struct lev_store *) store_open;
+    char *bundle;
+    _Atomic(const char *) bundle_ready;
+    /* Under the mutex. */
+    pthread_mutex_t mutex;
+    struct lev_site *sites;
+    struct lev_peer *peers;
+    char *dir;
+    unsigned runs;
+    bool closing;
+    struct lev_event quiet; /* closing, and no run is left */
+};
+
+int lev_random_hex(char *out, size_t digits, struct lev_error *err);
+void lev_peers_free(struct lev_peer *p);
+void lev_site_free_all(struct lev_site *sites);
+void lev_site_close(struct lev_site *site, const struct lev_scope *scope);
+
+#endif
