@@ -38,6 +38,7 @@ struct lev_image {
     char *arch;   /* as uname -m says, or NULL where the image does not tell */
     char *user;   /* "", "1000", "nobody:nogroup" */
     char *working_dir;
+    char *stop_signal; /* "SIGTERM", "15", or NULL */
     char **entrypoint, **cmd, **env; /* end with NULL; may be NULL */
 };
 
@@ -159,6 +160,11 @@ struct lev_engine_ops {
     /* 1 when `path` exists in the container, 0 when not. */
     int (*exists)(struct lev_engine *e, const struct lev_scope *scope,
                   const char *id, const char *path, struct lev_error *err);
+    /* The content of a regular file of a container (links are followed), at
+     * most `max` bytes, appended to `out`; NOT_FOUND when there is none. */
+    int (*get)(struct lev_engine *e, const struct lev_scope *scope,
+               const char *id, const char *path, size_t max,
+               struct lev_buf *out, struct lev_error *err);
     /* An image of a container's file system, with the container's image's
      * configuration; `labels` as "K=V". */
     char *(*commit)(struct lev_engine *e, const struct lev_scope *scope,
