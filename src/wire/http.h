@@ -16,6 +16,8 @@
 #include "buf.h"
 #include "scope.h"
 
+#include <sys/types.h>
+
 struct lev_http;
 struct lev_http_conn;
 struct lev_http_transfer;
@@ -23,7 +25,8 @@ struct lev_http_stream;
 
 struct lev_http_config {
     const char *base_url;    /* "http://host:port", "https://…" */
-    const char *unix_socket; /* a path; then base_url only names the host */
+    const char *unix_socket; /* a path; then base_url (or NULL) names the host
+                              * that the requests are addressed to */
     const char *user_agent;  /* NULL: "levrt" */
     int64_t connect_timeout; /* nanoseconds; 0: 10 s */
     /* TLS: PEM files or NULL; `insecure` skips the verification. */
@@ -36,13 +39,14 @@ struct lev_http_request {
     const char *path;   /* begins with '/', query included, already encoded */
     const char *const *headers; /* "Name: value", ends with NULL; or NULL */
     /* The body: memory, or `body_len` bytes of the file `body_fd` from its
-     * start (read with pread), when `body` is NULL and body_len > 0. */
+     * start (read with pread), when `body` is NULL and body_len > 0. Borrowed
+     * until the transfer ends. */
     const void *body;
     int body_fd;
     uint64_t body_len;
     /* Called with each piece of a 2xx answer's body instead of keeping it; -1
      * with `err` set ends the transfer with that error. Runs on the thread
-     * that drives the transfer. */
+     * that drives the transfer; it must not use the conn. */
     int (*on_data)(void *ctx, const char *data, size_t len,
                    struct lev_error *err);
     void *ctx;
@@ -71,13 +75,15 @@ void lev_http_response_deinit(struct lev_http_response *resp);
 const char *lev_http_header(const struct lev_http_response *resp,
                             const char *name, struct lev_buf *out);
 
-/* One request and its whole answer, on an idle connection or a new one. A
+/* One request and its whole answer, on an idle connection or a new one. What
+ * `*resp` (zeroed before its first use) held is freed on success. A
  * request that found its kept connection closed by the peer before any byte of
  * an answer is sent once more on a new one (libcurl does that). */
 int lev_http_request(struct lev_http *http, const struct lev_scope *scope,
                      const struct lev_http_request *req,
                      struct lev_http_response *resp, struct lev_error *err);
 
+/* From any thread; the conn is then that thread's. */
 struct lev_http_conn *lev_http_conn_take(struct lev_http *http,
                                          struct lev_error *err);
 /* Ends its transfers; NULL is fine. */
@@ -90,7 +96,8 @@ int lev_http_conn_request(struct lev_http_conn *conn,
                           struct lev_error *err);
 
 /* Begins a transfer; `req` and what it points to may go when this returns, but
- * for `body` and `ctx`. */
+ * for `body`, `body_fd` and `ctx`. Nothing is sent before the conn is polled.
+ */
 struct lev_http_transfer *
 lev_http_transfer_start(struct lev_http_conn *conn,
                         const struct lev_http_request *req,
@@ -106,26 +113,34 @@ const struct lev_http_response *
 lev_http_transfer_response(const struct lev_http_transfer *t);
 
 /* Drives the conn's transfers until one of them got headers, delivered data
- * or ended, or one of the `n` descriptors is ready (their `revents` are set, 0
- * where nothing happened). Returns 0, or -1 only by the scope or a failure of
- * the machinery; a transfer's own failure is its own. */
+ * or ended, or one of the `n` descriptors (at most 15) is ready (their
+ * `revents` are set, 0 where nothing happened). Returns 0, or -1 only by the
+ * scope or a failure of the machinery; a transfer's own failure is its own. */
 int lev_http_conn_poll(struct lev_http_conn *conn,
                        const struct lev_scope *scope, struct pollfd *fds,
                        size_t n, struct lev_error *err);
 
 /* A connection for both directions after an Upgrade (101) or a plain 200 of
  * an endpoint that hijacks (Docker's attach and exec/start). `*resp` holds
- * status and body when the status is neither; then the result is NULL with
- * ENGINE. */
+ * status and headers, and the body when the answer is neither; then the result
+ * is NULL with ENGINE and the status as detail. The request's body comes from
+ * memory. A stream is one thread's at a time. */
 struct lev_http_stream *
 lev_http_stream_open(struct lev_http *http, const struct lev_scope *scope,
                      const struct lev_http_request *req,
                      struct lev_http_response *resp, struct lev_error *err);
-void lev_http_stream_close(struct lev_http_stream *s);   /* NULL is fine */
-int lev_http_stream_fd(const struct lev_http_stream *s); /* to poll */
+void lev_http_stream_close(struct lev_http_stream *s); /* NULL is fine */
+/* To poll, but only after a recv that gave -2: bytes that came with the head
+ * or lie decrypted in the TLS library do not make it readable. */
+int lev_http_stream_fd(const struct lev_http_stream *s);
 /* What is there now: bytes read, 0 at the end, -1 error, -2 nothing yet. */
 ssize_t lev_http_stream_recv(struct lev_http_stream *s, void *buf, size_t len,
                              struct lev_error *err);
+/* As much as can be sent now: bytes sent, -1 error, -2 none (poll POLLOUT).
+ * For a caller that must go on receiving meanwhile: a peer that answers while
+ * it reads stops reading when nobody takes its answer. */
+ssize_t lev_http_stream_try_send(struct lev_http_stream *s, const void *data,
+                                 size_t len, struct lev_error *err);
 /* All of it, waiting as the scope allows. */
 int lev_http_stream_send(struct lev_http_stream *s,
                          const struct lev_scope *scope, const void *data,
