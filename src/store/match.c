@@ -30,7 +30,7 @@ struct node {
 };
 
 struct lev_match {
-    bson_t source; /* the operands point into it */
+    bson_t *source; /* the operands point into it */
     struct node *root;
 };
 
@@ -484,9 +484,9 @@ match_create(const bson_t *source, struct lev_error *err)
         lev_error_nomem(err, "query");
         return NULL;
     }
-    bson_copy_to(source, &m->source);
+    m->source = bson_copy(source);
     m->root->kind = AND;
-    return lev_value_check(&m->source, err) < 0 ? NULL : lev_steal(m);
+    return lev_value_check(m->source, err) < 0 ? NULL : lev_steal(m);
 }
 
 struct lev_match *
@@ -500,7 +500,7 @@ lev_match_compile(const bson_t *query, struct lev_error *err)
     if (m == NULL) {
         return NULL;
     }
-    v = lev_value_doc(&m->source);
+    v = lev_value_doc(m->source);
     return compile_query(m->root, &v, err) < 0 ? NULL : lev_steal(m);
 }
 
@@ -517,7 +517,7 @@ lev_match_compile_elem(const bson_value_t *operand, struct lev_error *err)
     if (m == NULL) {
         return NULL;
     }
-    v = lev_value_field(&m->source, "");
+    v = lev_value_field(m->source, "");
     return compile_elem(m->root, NULL, &v, err) < 0 ? NULL : lev_steal(m);
 }
 
@@ -528,7 +528,7 @@ lev_match_destroy(struct lev_match *m)
         return;
     }
     node_destroy(m->root);
-    bson_destroy(&m->source);
+    bson_destroy(m->source);
     free(m);
 }
 
