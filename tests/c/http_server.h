@@ -184,13 +184,15 @@ serve_404(struct peer *p)
     }
 }
 
-/* Answers without reading the body, and closes. */
+/* Answers without reading the body, and leaves the client the time to read the
+ * answer, as Go's servers do. */
 static inline void
 serve_early(struct peer *p)
 {
     say(p, "HTTP/1.1 404 Not Found\r\nConnection: close\r\n"
            "Content-Length: 2\r\n\r\nno");
-    p->closing = true;
+    shutdown(p->fd, SHUT_WR);
+    wait_for_close(p);
 }
 
 static inline void
