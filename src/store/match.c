@@ -683,7 +683,8 @@ each_equality(const struct node *n, lev_match_equal_fn fn, void *ctx)
     if (n->kind == LEAF && n->has_path && n->is.equality) {
         return fn(ctx, n->path.text, &n->is.operand);
     }
-    if (n->kind != AND) {
+    /* An $or of one query is that query. */
+    if (n->kind != AND && (n->kind != OR || n->kids != n->last)) {
         return 0;
     }
     for (const struct node *kid = n->kids; kid != NULL && rc == 0;

@@ -243,6 +243,10 @@ init_in(struct lev_predicate *p, const char *field, const char *op,
     }
     qsort(p->set.values, p->set.n_values, sizeof(*p->set.values),
           compare_values);
+    if (p->set.n_values == 1 && p->set.n_regexes == 0) {
+        p->operand = p->set.values[0];
+        p->equality = true;
+    }
     return 0;
 }
 

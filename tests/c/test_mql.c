@@ -6,14 +6,15 @@
 #include "match.h"
 #include "project.h"
 #include "sort.h"
+#include "update.h"
 #include "value.h"
 
 #include <assert.h>
 #include <string.h>
 
-static struct {
+static struct tally {
     int right, unsupported, wrong;
-} finds;
+} finds, updates;
 
 static bool verbose;
 
@@ -203,6 +204,24 @@ is_expected(const bson_t *c, const struct lev_error *err)
 }
 
 static void
+tally_failure(struct tally *t, const bson_t *c, const struct lev_error *err)
+{
+    if (err->code == LEV_E_UNSUPPORTED_OPERATION) {
+        t->unsupported++;
+        if (verbose) {
+            fprintf(stderr, "%s: %s\n", get_text(c, "id"), err->msg);
+        }
+    }
+    else if (is_expected(c, err)) {
+        t->right++;
+    }
+    else {
+        t->wrong++;
+        complain(c, NULL, NULL, err);
+    }
+}
+
+static void
 check_find(const bson_t *c)
 {
     struct lev_error err = {0};
@@ -214,19 +233,7 @@ check_find(const bson_t *c)
 
     assert(get_doc(c, "docs", &docs) && get_doc(c, "result", &result));
     if (find_compile(&f, c, &err) < 0 || find_run(&f, &docs, &err) < 0) {
-        if (err.code == LEV_E_UNSUPPORTED_OPERATION) {
-            finds.unsupported++;
-            if (verbose) {
-                fprintf(stderr, "%s: %s\n", get_text(c, "id"), err.msg);
-            }
-        }
-        else if (is_expected(c, &err)) {
-            finds.right++;
-        }
-        else {
-            finds.wrong++;
-            complain(c, NULL, NULL, &err);
-        }
+        tally_failure(&finds, c, &err);
         find_deinit(&f);
         return;
     }
@@ -248,6 +255,138 @@ check_find(const bson_t *c)
     find_deinit(&f);
 }
 
+struct update {
+    struct lev_match *match;
+    struct lev_updater *updater;
+    bool upsert, multi;
+    int64_t matched, modified, upserted;
+    struct lev_buf out;
+};
+
+static int
+update_compile(struct update *u, const bson_t *c, struct lev_error *err)
+{
+    bson_t query, update;
+    bson_iter_t it;
+
+    assert(get_doc(c, "query", &query) && get_doc(c, "update", &update));
+    u->upsert =
+        bson_iter_init_find(&it, c, "upsert") && bson_iter_as_bool(&it);
+    u->multi = bson_iter_init_find(&it, c, "multi") && bson_iter_as_bool(&it);
+    u->match = lev_match_compile(&query, err);
+    if (u->match == NULL) {
+        return -1;
+    }
+    u->updater = lev_updater_compile(&update, u->multi, err);
+    return u->updater == NULL ? -1 : 0;
+}
+
+static int
+update_one(struct update *u, const bson_t *doc, struct lev_error *err)
+{
+    bson_t made;
+    int rc = u->matched > 0 && !u->multi
+                 ? 0
+                 : lev_match_test(u->match, doc, NULL, err);
+
+    if (rc <= 0) {
+        lev_buf_append(&u->out, bson_get_data(doc), doc->len);
+        return rc;
+    }
+    u->matched++;
+    if (lev_updater_apply(u->updater, doc, &made, err) < 0) {
+        return -1;
+    }
+    u->modified += !bson_equal(doc, &made);
+    lev_buf_append(&u->out, bson_get_data(&made), made.len);
+    bson_destroy(&made);
+    return 0;
+}
+
+static int
+update_run(struct update *u, const bson_t *docs, struct lev_error *err)
+{
+    bson_iter_t it;
+    bson_t made;
+
+    for (bson_iter_init(&it, docs); bson_iter_next(&it);) {
+        bson_value_t v = lev_value_of(&it);
+        bson_t doc;
+
+        assert(lev_value_open(&v, &doc));
+        if (update_one(u, &doc, err) < 0) {
+            return -1;
+        }
+    }
+    if (u->matched > 0 || !u->upsert) {
+        return 0;
+    }
+    if (lev_updater_insert(u->updater, u->match, &made, err) < 0) {
+        return -1;
+    }
+    u->upserted = 1;
+    lev_buf_append(&u->out, bson_get_data(&made), made.len);
+    bson_destroy(&made);
+    return 0;
+}
+
+static void
+check_update(const bson_t *c)
+{
+    struct lev_error err = {0};
+    struct update u = {0};
+    _cleanup_buf_ struct lev_buf want = {0};
+    bson_t docs, result, after;
+
+    assert(get_doc(c, "docs", &docs) && get_doc(c, "result", &result));
+    if (update_compile(&u, c, &err) < 0 || update_run(&u, &docs, &err) < 0) {
+        tally_failure(&updates, c, &err);
+    }
+    else {
+        bool good = get_doc(&result, "docs", &after);
+
+        if (good) {
+            flatten(&after, &want);
+        }
+        good =
+            good && want.len == u.out.len &&
+            (want.len == 0 || memcmp(want.data, u.out.data, want.len) == 0) &&
+            u.matched == get_int(&result, "matched") &&
+            u.modified == get_int(&result, "modified") &&
+            u.upserted == get_int(&result, "upserted");
+        *(good ? &updates.right : &updates.wrong) += 1;
+        if (!good) {
+            complain(c, &u.out, &want, NULL);
+        }
+    }
+    lev_match_destroy(u.match);
+    lev_updater_destroy(u.updater);
+    lev_buf_deinit(&u.out);
+}
+
+static void
+check(const bson_t *c)
+{
+    if (strcmp(get_text(c, "kind"), "find") == 0) {
+        check_find(c);
+    }
+    if (strcmp(get_text(c, "kind"), "update") != 0) {
+        return;
+    }
+    if (bson_has_field(c, "array_filters")) {
+        updates.unsupported++; /* `struct lev_update` cannot carry them */
+        return;
+    }
+    check_update(c);
+}
+
+static void
+report(const char *kind, const struct tally *t)
+{
+    printf("%s: %d right, %d unsupported, %d wrong\n", kind, t->right,
+           t->unsupported, t->wrong);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -261,16 +400,14 @@ main(int argc, char **argv)
     while (getline(&line, &cap, file) > 0) {
         bson_t *c = extjson_parse(line);
 
-        if (strncmp(get_text(c, "id"), only, strlen(only)) == 0 &&
-            strcmp(get_text(c, "kind"), "find") == 0)
-        {
-            check_find(c);
+        if (strncmp(get_text(c, "id"), only, strlen(only)) == 0) {
+            check(c);
         }
         bson_destroy(c);
     }
     free(line);
     fclose(file);
-    printf("find: %d right, %d unsupported, %d wrong\n", finds.right,
-           finds.unsupported, finds.wrong);
-    return finds.wrong != 0;
+    report("find", &finds);
+    report("update", &updates);
+    return finds.wrong + updates.wrong != 0;
 }
