@@ -112,6 +112,9 @@ class ObjectId:
         object.__setattr__(self, "_data", data)
         return self
 
+    def __init_subclass__(cls) -> None:
+        raise TypeError("ObjectId cannot be subclassed")
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"ObjectId's {name!r} cannot be set")
 
