@@ -1,0 +1,612 @@
+"""Pickles a closure for a container: `levrt.guest.load` is the other half.
+
+What goes **by value**: functions and classes of the workflow, which is every
+module that is neither in the standard library nor installed (below a
+site-packages or dist-packages directory), with the globals they refer to; and
+such a module as a whole where it is itself referred to. What goes **by name**:
+everything else. Modules of the workflow that a function imports by itself go
+by value when they are loaded here, else as compiled code.
+
+cloudpickle does the rest: enums, classes with a metaclass, type variables and
+so on. Only closures with such make the container import it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import functools
+import importlib.machinery
+import io
+import linecache
+import marshal
+import os
+import pickle
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloudpickle
+
+from .guest import load
+
+Code = types.CodeType
+
+_STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def dump(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bytes:
+    """The payload that `load.Payload` reads."""
+    from .blame import explain
+
+    left_out: dict[str, dict[str, str]] = {}
+    while True:
+        closure = Closure(left_out)
+        try:
+            body = closure.pickle((func, args, kwargs))
+            break
+        except Exception as e:
+            # Adds to left_out what a module as a whole can do without, or
+            # raises the error that names the variable.
+            explain(e, func, args, kwargs, left_out)
+    return marshal.dumps(
+        (
+            load.FORMAT,
+            sys.version_info[:2],
+            closure.sources,
+            closure.lines,
+            func.__name__,
+            body,
+        )
+    )
+
+
+# What belongs to the workflow.
+
+_by_value: dict[str, bool] = {}
+
+
+def is_workflows(name: str | None) -> bool:
+    """Whether the module of that name goes by value."""
+    if not name:
+        return True  # made by exec(): nobody else has it
+    top = name.partition(".")[0]
+    if top == "__main__":
+        return True
+    if top in sys.stdlib_module_names or top == "levrt":
+        return False
+    if top not in _by_value:
+        _by_value[top] = _is_workflows_file(_location(top))
+    return _by_value[top]
+
+
+def _location(top: str) -> str | None:
+    module = sys.modules.get(top)
+    if module is None:
+        spec = importlib.machinery.PathFinder.find_spec(top)
+        return _spec_location(spec)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        file = next(iter(getattr(module, "__path__", ())), None)
+    return file
+
+
+def _spec_location(spec: importlib.machinery.ModuleSpec | None) -> str | None:
+    if spec is None:
+        return None
+    if spec.origin is not None:
+        return spec.origin
+    return next(iter(spec.submodule_search_locations or ()), None)
+
+
+def _is_workflows_file(path: str | None) -> bool:
+    if path is None:
+        return True  # a module made by hand
+    parts = os.path.abspath(path).split(os.sep)
+    if any(part in _INSTALLED for part in parts):
+        return False
+    return not os.path.abspath(path).startswith(_STDLIB_DIR)
+
+
+# What a function refers to.
+
+
+class Names:
+    """Of one code object and those inside of it."""
+
+    def __init__(self, code: Code) -> None:
+        self.names: set[str] = set()
+        self.imports: set[tuple[int, str, tuple[str, ...]]] = set()
+        for inner in _nested(code):
+            self.names.update(inner.co_names)
+            self.imports.update(_imports(inner))
+
+
+def _nested(code: Code) -> Iterator[Code]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, Code):
+            yield from _nested(const)
+
+
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
+
+
+def _imports(code: Code) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """(level, module, names) of each import statement."""
+    if _IMPORT_NAME not in code.co_code[::2]:
+        return
+    before: list[Any] = [None, None]
+    for step in dis.get_instructions(code):
+        if step.opcode == _IMPORT_NAME:
+            level, names = before[-2:]
+            yield level or 0, step.argval, tuple(names or ())
+        before.append(step.argval)
+
+
+_names: dict[Code, Names] = {}
+
+
+def names_of(code: Code) -> Names:
+    found = _names.get(code)
+    if found is None:
+        if len(_names) > 10_000:  # of a program that makes functions for ever
+            _names.clear()
+        found = _names[code] = Names(code)
+    return found
+
+
+def _absolute(level: int, name: str, package: str) -> str | None:
+    if level == 0:
+        return name
+    base = package.rsplit(".", level - 1)[0] if level > 1 else package
+    return f"{base}.{name}" if name else base or None
+
+
+class Namespace:
+    """The globals of functions, as something that can be pickled."""
+
+    def __init__(self, name: str, private: bool) -> None:
+        self.name = name
+        self.private = private
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = load.private_namespace if self.private else load.namespace
+        return make, (self.name,)
+
+
+class LeftOut:
+    """What a module can do without; its use in the container says why."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name = name
+        self.why = why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load.missing, (self.name, self.why)
+
+
+def referred_globals(func: types.FunctionType) -> dict[str, Any]:
+    space = func.__globals__
+    names = names_of(func.__code__).names
+    return {name: space[name] for name in sorted(names) if name in space}
+
+
+def imported_modules(func: types.FunctionType) -> Iterator[str]:
+    """Names of the workflow's modules that the function imports itself."""
+    package = func.__globals__.get("__package__") or ""
+    return _workflow_imports(names_of(func.__code__), package)
+
+
+def _workflow_imports(names: Names, package: str) -> Iterator[str]:
+    for level, name, attributes in sorted(names.imports):
+        base = _absolute(level, name, package)
+        if base is None or not is_workflows(base) or base == "__main__":
+            continue
+        parts = base.split(".")
+        for i in range(len(parts)):
+            yield ".".join(parts[: i + 1])
+        for attribute in attributes:  # "from package import module"
+            yield f"{base}.{attribute}"
+
+
+class Closure:
+    """One payload in the making.
+
+    `left_out`: module → name → why, what does not come along of modules that
+    are referred to as a whole.
+    """
+
+    def __init__(self, left_out: dict[str, dict[str, str]]) -> None:
+        self.left_out = left_out
+        #: Modules that come as code, for load.SourceFinder.
+        self.sources: dict[str, tuple[bool, str, bytes]] = {}
+        #: Source lines of shipped functions, for tracebacks.
+        self.lines: dict[str, list[tuple[int, str]]] = {}
+        self._spaces: dict[int, Namespace] = {}
+
+    def pickle(self, value: Any) -> bytes:
+        out = io.BytesIO()
+        _Pickler(out, self).dump(value)
+        return out.getvalue()
+
+    # Functions.
+
+    def function(self, func: types.FunctionType) -> tuple[Any, ...]:
+        code = func.__code__
+        self._add_lines(code)
+        made = (
+            marshal.dumps(code),
+            self._space(func.__globals__),
+            func.__name__,
+            func.__closure__ or (),
+        )
+        return load.function, made, self._state(func), None, None, load.function_state
+
+    def _space(self, space: dict[str, Any]) -> Namespace:
+        found = self._spaces.get(id(space))
+        if found is None:
+            name = str(space.get("__name__", "?"))
+            module = sys.modules.get(name)
+            owned = module is not None and module.__dict__ is space
+            found = Namespace(name, private=not (owned and is_workflows(name)))
+            self._spaces[id(space)] = found
+        return found
+
+    def _state(self, func: types.FunctionType) -> dict[str, Any]:
+        space = self._space(func.__globals__)
+        state: dict[str, Any] = {"globals": self._globals(func, space)}
+        if not space.private and func.__globals__.get(func.__name__) is func:
+            state["bind"] = True  # can be pickled by name there, as here
+        if func.__qualname__ != func.__name__:
+            state["__qualname__"] = func.__qualname__
+        if func.__module__ != space.name:
+            state["__module__"] = func.__module__
+        for name in ("__defaults__", "__kwdefaults__", "__type_params__"):
+            value = getattr(func, name, None)
+            if value:
+                state[name] = value
+        if func.__doc__ != (func.__code__.co_consts or (None,))[0]:
+            state["__doc__"] = func.__doc__
+        annotations = _plain_annotations(func)
+        if annotations:
+            state["__annotations__"] = annotations
+        if func.__dict__:
+            state["__dict__"] = dict(func.__dict__)
+        submodules = _late_submodules(func)
+        if submodules:
+            state["submodules"] = submodules
+        modules = self._imported(func)
+        if modules:
+            state["__dict__"] = state.get("__dict__", {}) | {"__lev__": modules}
+        return state
+
+    def _globals(self, func: types.FunctionType, space: Namespace) -> dict[str, Any]:
+        values = referred_globals(func)
+        package = func.__globals__.get("__package__")
+        if package:  # for imports inside of the function
+            values["__package__"] = package
+        return self._tolerant(space.name, values)
+
+    def _tolerant(self, module: str, values: dict[str, Any]) -> dict[str, Any]:
+        for name, why in self.left_out.get(module, {}).items():
+            if name in values:
+                values[name] = LeftOut(f"{module}.{name}", why)
+        return values
+
+    def _imported(self, func: types.FunctionType) -> list[types.ModuleType]:
+        """By value those that are loaded; the others come as code."""
+        modules = []
+        for name in imported_modules(func):
+            module = sys.modules.get(name)
+            if isinstance(module, types.ModuleType):
+                modules.append(module)
+            else:
+                self._add_source(name)
+        return modules
+
+    def _add_source(self, name: str) -> None:
+        if name in self.sources or name in sys.modules:
+            return
+        found = _read_source(name)
+        if found is None:
+            return  # an attribute, or nothing: the import will say so
+        package, path, code = found
+        self.sources[name] = (package, path, marshal.dumps(code))
+        parent = name if package else name.rpartition(".")[0]
+        for imported in _workflow_imports(names_of(code), parent):
+            self._add_source(imported)
+
+    def _add_lines(self, code: Code) -> None:
+        blocks = self.lines.setdefault(code.co_filename, [])
+        first, last = code.co_firstlineno, _last_line(code)
+        if any(start == first for start, _ in blocks):
+            return
+        text = "".join(linecache.getlines(code.co_filename)[first - 1 : last])
+        if text:
+            blocks.append((first, text[:_LINES_MAX]))
+
+    # Modules and classes.
+
+    def module(self, module: types.ModuleType) -> tuple[Any, ...]:
+        name = module.__name__
+        if not is_workflows(name) or name == "__main__":
+            make = load.module if name == "__main__" else load.late
+            return make, (name,)
+        values = {
+            key: value for key, value in vars(module).items() if key not in _MODULE_OWN
+        }
+        for key, value in values.items():
+            why = _foreign_instance(value)
+            if why is not None:
+                values[key] = LeftOut(f"{name}.{key}", why)
+        if hasattr(module, "__path__"):
+            values["__path__"] = []
+        state = self._tolerant(name, values)
+        return load.module, (name,), state, None, None, load.module_state
+
+    def plain_class(self, cls: type) -> tuple[Any, ...]:
+        """A class that `type` itself made, by value."""
+        slots = cls.__dict__.get("__slots__", ())
+        slots = (slots,) if isinstance(slots, str) else tuple(slots)
+        own = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        if "__slots__" in cls.__dict__:
+            own["__slots__"] = slots  # type: ignore[assignment]
+        dropped = {"__dict__", "__weakref__", *own, *_mangled(cls, slots)}
+        state: dict[str, Any] = {
+            "attributes": {k: v for k, v in vars(cls).items() if k not in dropped}
+        }
+        module = sys.modules.get(cls.__module__)
+        if module is not None and vars(module).get(cls.__name__) is cls:
+            state["bind"] = self._space(vars(module))
+        made = (cls.__name__, cls.__bases__, own)
+        return load.new_class, made, state, None, None, load.class_state
+
+
+_LINES_MAX = 64 * 1024
+_MODULE_OWN = {
+    "__builtins__",
+    "__cached__",
+    "__loader__",
+    "__name__",
+    "__path__",
+    "__spec__",
+}
+
+
+def _last_line(code: Code) -> int:
+    lines = (line for inner in _nested(code) for _, _, line in inner.co_lines())
+    return max((line for line in lines if line), default=code.co_firstlineno)
+
+
+def _mangled(cls: type, slots: tuple[str, ...]) -> Iterator[str]:
+    """Names of the descriptors that `__slots__` makes."""
+    for name in slots:
+        private = name.startswith("__") and not name.endswith("__")
+        yield f"_{cls.__name__.lstrip('_')}{name}" if private else name
+
+
+def _plain_annotations(func: types.FunctionType) -> dict[str, Any]:
+    """Those that any container knows: a tool's functions may be read by them,
+    but none is worth a package of the workflow's."""
+    plain = (str, type(None), types.GenericAlias, types.UnionType)
+    return {
+        name: value
+        for name, value in func.__annotations__.items()
+        if isinstance(value, plain)
+        or (isinstance(value, type) and not _is_installed(value.__module__))
+    }
+
+
+def _is_installed(module: str) -> bool:
+    """Of a package that a container need not have, or of levrt."""
+    top = module.partition(".")[0]
+    return top not in sys.stdlib_module_names and not is_workflows(module)
+
+
+def _foreign_instance(value: Any) -> str | None:
+    cls = type(value)
+    if not _is_installed(cls.__module__) or cls.__module__.startswith("levrt"):
+        return None
+    return f"it is a {cls.__module__}.{cls.__qualname__}"
+
+
+def _late_submodules(func: types.FunctionType) -> dict[str, set[str]]:
+    """Of packages that the function names: the submodules that it means.
+
+    ``import xml.etree.ElementTree`` binds ``xml`` only.
+    """
+    names = names_of(func.__code__).names
+    found: dict[str, set[str]] = {}
+    for value in referred_globals(func).values():
+        if not isinstance(value, types.ModuleType) or not hasattr(value, "__path__"):
+            continue
+        prefix = value.__name__ + "."
+        for name in list(sys.modules):
+            rest = name[len(prefix) :].split(".")
+            if name.startswith(prefix) and names.issuperset(rest):
+                found.setdefault(value.__name__, set()).add(name)
+    return found
+
+
+def _read_source(name: str) -> tuple[bool, str, Code] | None:
+    """(is a package, path, code) of a module that is not loaded.
+
+    Nothing is imported for it, not even the packages it is in.
+    """
+    spec = None
+    path: list[str] | None = None
+    parts = name.split(".")
+    for i in range(len(parts)):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or ())
+    assert spec is not None
+    package = spec.submodule_search_locations is not None
+    if spec.origin is None:  # a folder without __init__.py
+        return package, "", compile("", "<namespace>", "exec")
+    loader = spec.loader
+    if not isinstance(loader, importlib.machinery.SourceFileLoader):
+        raise pickle.PicklingError(
+            f"the entry imports {name} ({spec.origin}), which is compiled and cannot"
+            " be taken into the container"
+        )
+    code = loader.get_code(name)
+    assert isinstance(code, Code)
+    return package, spec.origin, code
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, out: io.BytesIO, closure: Closure) -> None:
+        super().__init__(out, protocol=5)
+        self._closure = closure
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        reduce = _REDUCERS.get(kind)
+        if reduce is not None:
+            return reduce(self._closure, obj)
+        if isinstance(obj, type):
+            return self._class(obj)
+        if isinstance(obj, types.ModuleType):
+            return self._closure.module(obj)
+        if kind.__module__.partition(".")[0] == "levrt":
+            return _levrt_instance(obj)
+        return super().reducer_override(obj)
+
+    def _class(self, cls: type) -> Any:
+        if cls.__module__ == "builtins":
+            return _builtin_class(cls)
+        if _by_name(cls):
+            return _reference(cls)
+        if type(cls) is type and not _has_own_getattr(cls):
+            return self._closure.plain_class(cls)
+        return self._cloudpickled(cls)
+
+    def _cloudpickled(self, cls: type) -> Any:
+        """By value: cloudpickle has to be told so for a module that it finds."""
+        module = sys.modules.get(cls.__module__)
+        with _registry:
+            told = cls.__module__ in cloudpickle.list_registry_pickle_by_value()
+            if module is None or told:
+                return super().reducer_override(cls)
+            cloudpickle.register_pickle_by_value(module)
+            try:
+                return super().reducer_override(cls)
+            finally:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+_registry = threading.Lock()
+
+
+def _has_own_getattr(cls: type) -> bool:
+    """Named tuples and typed dictionaries are made by functions of typing."""
+    return hasattr(cls, "__total__") and issubclass(cls, dict)
+
+
+def _by_name(obj: Any) -> bool:
+    """Whether it is to be found in the container by module and name."""
+    name = getattr(obj, "__module__", None)
+    if is_workflows(name):
+        return False
+    found: Any = sys.modules.get(name or "")
+    for part in obj.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def _reference(obj: Any) -> Any:
+    module, name = obj.__module__, obj.__qualname__
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names or module.startswith(_SAME_IN_GUEST):
+        return NotImplemented  # pickle's own way is the fastest
+    if top == "levrt":
+        return load.reference, ("levrt", name)
+    return load.reference, (module, name)
+
+
+# What the container has of levrt under the same name.
+_SAME_IN_GUEST = ("levrt.annot", "levrt.args", "levrt.bson", "levrt.guest")
+
+
+def _levrt_instance(obj: Any) -> Any:
+    """`lev` and the like by name; descriptions and tasks stay at home."""
+    from .remote import RemoteFunction
+
+    if isinstance(obj, (Namespace, LeftOut)):
+        return NotImplemented
+    if isinstance(obj, RemoteFunction):
+        return load.plain, (obj.__wrapped__,)
+    public = sys.modules.get("levrt")
+    for name, value in vars(public).items() if public is not None else ():
+        if value is obj and not name.startswith("_"):
+            return load.reference, ("levrt", name)
+    module = type(obj).__module__
+    if module.startswith(_SAME_IN_GUEST) or type(obj).__name__ == "ObjectId":
+        return NotImplemented
+    raise TypeError(
+        f"cannot pickle a levrt.{type(obj).__name__}: it belongs to the workflow;"
+        " take the values that the entry needs out of it"
+    )
+
+
+def _builtin_class(cls: type) -> Any:
+    if cls in (type(None), type(Ellipsis), type(NotImplemented)):
+        return NotImplemented  # pickle knows them
+    if getattr(sys.modules["builtins"], cls.__name__, None) is cls:
+        return NotImplemented
+    for name, value in vars(types).items():
+        if value is cls:
+            return load.reference, ("types", name)
+    return NotImplemented
+
+
+def _reduce_function(closure: Closure, func: types.FunctionType) -> Any:
+    return _reference(func) if _by_name(func) else closure.function(func)
+
+
+def _reduce_cell(closure: Closure, cell: types.CellType) -> Any:
+    try:
+        contents: tuple[Any, ...] = (cell.cell_contents,)
+    except ValueError:
+        contents = ()  # a variable without a value yet
+    return load.cell, (), contents, None, None, load.cell_state
+
+
+def _reduce_cached(closure: Closure, cached: Any) -> Any:
+    return load.lru_cache, (cached.__wrapped__, dict(cached.cache_parameters()))
+
+
+def _reduce_sentinel(closure: Closure, sentinel: Any) -> Any:
+    """Of dataclasses: compared by identity."""
+    module = sys.modules["dataclasses"]
+    for name, value in vars(module).items():
+        if value is sentinel:
+            return load.reference, ("dataclasses", name)
+    return NotImplemented
+
+
+_REDUCERS: dict[type, Callable[[Closure, Any], Any]] = {
+    types.FunctionType: _reduce_function,
+    types.ModuleType: Closure.module,
+    types.CellType: _reduce_cell,
+    types.CodeType: lambda closure, code: (load.code, (marshal.dumps(code),)),
+    types.MethodType: lambda closure, m: (load.method, (m.__func__, m.__self__)),
+    types.MappingProxyType: lambda closure, p: (load.mapping_proxy, (dict(p),)),
+    functools.cached_property: lambda closure, c: (
+        load.cached_property,
+        (c.func, c.attrname, c.__doc__),
+    ),
+    type(functools.lru_cache(lambda: None)): _reduce_cached,
+    dataclasses._FIELD_BASE: _reduce_sentinel,
+    type(dataclasses.MISSING): _reduce_sentinel,
+    type(dataclasses.KW_ONLY): _reduce_sentinel,
+    type(dataclasses._HAS_DEFAULT_FACTORY): _reduce_sentinel,
+}
