@@ -37,20 +37,30 @@ struct lev_update_result {
     bson_value_t upserted_id; /* when upserted; bson_value_destroy() */
 };
 
+/* `detail` of a QUERY error: MongoDB's code for an `_id` that exists. */
+#define LEV_STORE_DUPLICATE_KEY 11000
+
 /* Errors: STORE (and STORE_UNAVAILABLE, TOO_LARGE), QUERY with MongoDB's code
  * in `detail`, UNSUPPORTED_OPERATION, CANCELLED, TIMEOUT, NOMEM. Cancelled or
  * timed out writes may or may not have happened. */
 struct lev_store_ops {
     const char *scheme; /* of its URLs: "sqlite", "mongodb" */
 
-    /* Opens what `url` names, making it where it does not exist. */
+    /* The one spelling of a URL, without credentials, by which open stores
+     * are told apart; allocated. INVALID when it is none, STORE when a
+     * directory it needs cannot be made. */
+    char *(*canonical)(const char *url, struct lev_error *err);
+    /* Opens what the canonical `url` names, making it where it does not exist.
+     * The reference count is the caller's to set. */
     struct lev_store *(*open)(const char *url, const struct lev_scope *scope,
                               struct lev_error *err);
-    /* Waits for what was submitted; the store is gone afterwards. */
+    /* Waits for what was submitted; the store is gone afterwards. In a forked
+     * child it leaves everything as it is. */
     void (*close)(struct lev_store *store);
 
     /* Appends documents, all or none, giving an `_id` (ObjectId) to those
-     * without one. */
+     * without one. QUERY with LEV_STORE_DUPLICATE_KEY when one is there
+     * already; an upsert can fail with it, too. */
     int (*insert)(struct lev_store *store, const struct lev_scope *scope,
                   const char *coll, const bson_t *const *docs, size_t n,
                   struct lev_error *err);

@@ -1,0 +1,120 @@
+#include "sqlite_schema.h"
+
+#include "sqlite_db.h"
+
+/* Tells our files from those of others (sqlite.org/src/file/magic.txt):
+ * "levr". */
+#define APPLICATION_ID 0x6c657672
+
+/* Step n makes version n + 1 of version n. A step never changes once it has
+ * been released: files of every version are about. */
+static const char *const steps[] = {
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
+    "INSERT INTO meta VALUES ('schema', 0);"
+    "CREATE TABLE collections ("
+    " id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "PRAGMA application_id = 1818588786;", /* APPLICATION_ID */
+};
+
+#define NEWEST ((int64_t)LEV_ARRAY_LEN(steps))
+
+static int
+read_int(struct lev_db *db, const char *sql, int64_t *value,
+         struct lev_error *err)
+{
+    sqlite3_stmt *stmt;
+    int rc;
+
+    if (sqlite3_prepare_v2(db->sqlite, sql, -1, &stmt, NULL) != SQLITE_OK) {
+        return lev_db_error(db, "store", err);
+    }
+    rc = lev_db_step(db, stmt, err);
+    if (rc > 0) {
+        *value = sqlite3_column_int64(stmt, 0);
+    }
+    sqlite3_finalize(stmt);
+    return rc < 0 ? -1 : 0;
+}
+
+/* 0 for an empty database. */
+static int
+read_version(struct lev_db *db, int64_t *version, struct lev_error *err)
+{
+    int64_t id = 0, tables = 0;
+
+    *version = 0;
+    if (read_int(db, "PRAGMA application_id", &id, err) < 0 ||
+        read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err) < 0)
+    {
+        return -1;
+    }
+    if (tables == 0) {
+        return 0;
+    }
+    if (id != APPLICATION_ID) {
+        return lev_error_set(err, LEV_E_STORE, SQLITE_NOTADB,
+                             "store: %s is a database of another program; "
+                             "choose another file",
+                             db->path);
+    }
+    return read_int(db, "SELECT value FROM meta WHERE name = 'schema'",
+                    version, err);
+}
+
+static int
+check_version(struct lev_db *db, int64_t *version, struct lev_error *err)
+{
+    if (read_version(db, version, err) < 0) {
+        return -1;
+    }
+    return *version <= NEWEST
+               ? 0
+               : lev_error_set(err, LEV_E_STORE, 0,
+                               "store: database %s has schema %lld, this "
+                               "levrt knows schemas up to %lld; upgrade levrt",
+                               db->path, (long long)*version,
+                               (long long)NEWEST);
+}
+
+static int
+upgrade(struct lev_db *db, struct lev_error *err)
+{
+    int64_t version;
+    char sql[80];
+
+    /* Another process may have done it since we looked. */
+    if (check_version(db, &version, err) < 0) {
+        return -1;
+    }
+    for (; version < NEWEST; version++) {
+        if (lev_db_exec(db, steps[version], err) < 0) {
+            return -1;
+        }
+    }
+    snprintf(sql, sizeof(sql),
+             "UPDATE meta SET value = %lld WHERE name = 'schema'",
+             (long long)NEWEST);
+    return lev_db_exec(db, sql, err);
+}
+
+int
+lev_schema_ensure(struct lev_db *db, struct lev_error *err)
+{
+    struct lev_error ignored;
+    int64_t version;
+
+    if (check_version(db, &version, err) < 0) {
+        return -1;
+    }
+    if (version == NEWEST) {
+        return 0;
+    }
+    if (lev_db_tx(db, LEV_DB_BEGIN, err) < 0) {
+        return -1;
+    }
+    if (upgrade(db, err) < 0 || lev_db_tx(db, LEV_DB_COMMIT, err) < 0) {
+        lev_db_tx(db, LEV_DB_ROLLBACK, &ignored);
+        return -1;
+    }
+    return 0;
+}
