@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
+import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -146,8 +147,8 @@ def _function_parts(func: types.FunctionType) -> Iterator[tuple[Hop, Any]]:
         for name, value in closure.referred_globals(func).items():
             yield Hop("globals", name, name, module=module), value
         for name in closure.imported_modules(func):
-            if name in closure.sys.modules:
-                yield Hop("imports", name, name), closure.sys.modules[name]
+            if name in sys.modules:
+                yield Hop("imports", name, name), sys.modules[name]
     for name, value in inspect.signature(func).parameters.items():
         if value.default is not inspect.Parameter.empty:
             yield Hop("defaults", name, name), value.default

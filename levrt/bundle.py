@@ -110,20 +110,41 @@ def _stamp(path: str) -> str:
     return f"{st.st_size} {st.st_mtime_ns} {path}"
 
 
+_ELSEWHERE = {
+    "boot.py": "boot.py",
+    "facade.py": "site/levrt/__init__.py",
+    "sitecustomize.py": "site/sitecustomize.py",
+}
+
+
 def _own_files() -> "Iterator[tuple[str, str]]":
     """(path in the bundle, path here) of levrt's own part."""
     guest = os.path.join(PACKAGE, "guest")
     for name in sorted(os.listdir(guest)):
-        target = {"boot.py": "boot.py", "facade.py": "site/levrt/__init__.py"}.get(name)
+        target = _ELSEWHERE.get(name)
         if name.endswith(".py"):
             yield target or f"site/levrt/guest/{name}", os.path.join(guest, name)
     for name in ("args.py", "bson.py"):  # the same on both sides
         yield f"site/levrt/{name}", os.path.join(PACKAGE, name)
-    for name in sorted(os.listdir(PACKAGE)):
-        if name.startswith("_guest.") and name.endswith(".so"):
-            yield f"site/levrt/{name}", os.path.join(PACKAGE, name)
     yield from _annot_files()
-    yield "bin/python3", os.path.join(PACKAGE, "bin", "lev-launcher")
+    yield _codec()
+    launcher = os.path.join(PACKAGE, "bin", "lev-launcher")
+    if not os.path.isfile(launcher):
+        raise BundleError(f"levrt is not built: {launcher} is not there")
+    yield "bin/python3", launcher
+
+
+def _codec() -> tuple[str, str]:
+    import _imp
+
+    for suffix in _imp.extension_suffixes():
+        path = os.path.join(PACKAGE, f"_guest{suffix}")
+        if os.path.isfile(path):
+            return f"site/levrt/_guest{suffix}", path
+    raise BundleError(
+        f"levrt is not built for this Python: no _guest{_imp.extension_suffixes()[0]}"
+        f" in {PACKAGE}"
+    )
 
 
 def _annot_files() -> "Iterator[tuple[str, str]]":
@@ -235,7 +256,11 @@ def _check_loader(loader: str, executable: str) -> None:
             " from a bundle; run the workflow with a Python for glibc"
         )
     usage = subprocess.run(
-        [loader, "--help"], capture_output=True, text=True, errors="replace"
+        [loader, "--help"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if "--argv0" not in usage.stdout + usage.stderr:
         raise BundleError(
@@ -254,6 +279,7 @@ def _needed_by(loader: str, path: str) -> dict[str, str | None]:
         capture_output=True,
         text=True,
         errors="surrogateescape",
+        check=False,
     )
     found: dict[str, str | None] = {}
     for line in run.stdout.splitlines():
@@ -340,6 +366,24 @@ class Builder:
         self._file("sock", b"")
         self._links()
         compile_all([self.stdlib, os.path.join(self.top, "site")], self.top)
+
+    def check(self) -> None:
+        """That it starts; better to hear of it now than from a container."""
+        import subprocess
+
+        code = "import sys; sys.path.append(sys.argv[1]); import levrt.guest.main"
+        program = os.path.join(self.top, "bin", "python3")
+        site = os.path.join(self.top, "site")
+        run = subprocess.run(
+            [program, "-I", "-S", "-c", f"{code}, levrt._guest", site],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if run.returncode != 0:
+            last = run.stderr.strip().splitlines()[-1:] or [f"status {run.returncode}"]
+            raise BundleError(f"the copied interpreter does not run: {last[0]}")
 
     def _copy(self, source: str, target: str, mode: int = 0o644) -> None:
         import shutil
@@ -546,7 +590,9 @@ def _build_locked(cache: str, host: Host, index: Index, identity: str) -> str:
         _say(f"building the runtime for closures (Python {VERSION}, once) in {path}")
         top = tempfile.mkdtemp(prefix=".build-", dir=cache)
         os.chmod(top, 0o755)
-        Builder(host, objects, top).build()
+        builder = Builder(host, objects, top)
+        builder.build()
+        builder.check()
         os.sync()  # a bundle that is there is whole, also after a power cut
         os.rename(top, path)
     index.write(os.path.basename(path), stamps)

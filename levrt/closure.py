@@ -28,7 +28,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 
 from .guest import load
 
@@ -117,14 +117,30 @@ def _is_workflows_file(path: str | None) -> bool:
 
 
 class Names:
-    """Of one code object and those inside of it."""
+    """Of one code object and those inside of it.
+
+    `globals`: what it reads or writes there; `names`: attributes as well;
+    `imports`: (level, module, names) of each import statement.
+    """
 
     def __init__(self, code: Code) -> None:
         self.names: set[str] = set()
+        self.globals: set[str] = set()
         self.imports: set[tuple[int, str, tuple[str, ...]]] = set()
         for inner in _nested(code):
             self.names.update(inner.co_names)
-            self.imports.update(_imports(inner))
+            self._read(inner)
+
+    def _read(self, code: Code) -> None:
+        before: list[Any] = [None, None]
+        for step in dis.get_instructions(code):
+            if step.opname == "IMPORT_NAME":
+                level, names = before
+                self.imports.add((level or 0, step.argval, tuple(names or ())))
+            elif step.opname in _GLOBAL_STEPS:
+                self.globals.add(step.argval)
+            if step.opname != "EXTENDED_ARG":
+                before = [before[1], step.argval]
 
 
 def _nested(code: Code) -> Iterator[Code]:
@@ -134,20 +150,14 @@ def _nested(code: Code) -> Iterator[Code]:
             yield from _nested(const)
 
 
-_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
-
-
-def _imports(code: Code) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """(level, module, names) of each import statement."""
-    if _IMPORT_NAME not in code.co_code[::2]:
-        return
-    before: list[Any] = [None, None]
-    for step in dis.get_instructions(code):
-        if step.opcode == _IMPORT_NAME:
-            level, names = before[-2:]
-            yield level or 0, step.argval, tuple(names or ())
-        before.append(step.argval)
-
+# LOAD_NAME: in the body of a class.
+_GLOBAL_STEPS = {
+    "DELETE_GLOBAL",
+    "LOAD_FROM_DICT_OR_GLOBALS",
+    "LOAD_GLOBAL",
+    "LOAD_NAME",
+    "STORE_GLOBAL",
+}
 
 _names: dict[Code, Names] = {}
 
@@ -193,7 +203,7 @@ class LeftOut:
 
 def referred_globals(func: types.FunctionType) -> dict[str, Any]:
     space = func.__globals__
-    names = names_of(func.__code__).names
+    names = names_of(func.__code__).globals
     return {name: space[name] for name in sorted(names) if name in space}
 
 
@@ -605,8 +615,8 @@ _REDUCERS: dict[type, Callable[[Closure, Any], Any]] = {
         (c.func, c.attrname, c.__doc__),
     ),
     type(functools.lru_cache(lambda: None)): _reduce_cached,
-    dataclasses._FIELD_BASE: _reduce_sentinel,
+    type(dataclasses._FIELD): _reduce_sentinel,  # type: ignore[attr-defined]
     type(dataclasses.MISSING): _reduce_sentinel,
     type(dataclasses.KW_ONLY): _reduce_sentinel,
-    type(dataclasses._HAS_DEFAULT_FACTORY): _reduce_sentinel,
+    type(dataclasses._HAS_DEFAULT_FACTORY): _reduce_sentinel,  # type: ignore[attr-defined]
 }

@@ -12,10 +12,10 @@ if sys.path and sys.path[0] == root:  # the script's directory: no modules there
     del sys.path[0]
 sys.path.append(root + "/site")
 
-from levrt._bundle import PYTHON  # noqa: E402
+from levrt._bundle import PYTHON  # type: ignore[import-not-found]  # noqa: E402
 
 if sys.version_info[:2] == PYTHON[:2]:
-    from levrt.guest import main
+    from levrt.guest.main import run
 else:
-    from levrt.guest import mismatch as main
-main.run(root)
+    from levrt.guest.mismatch import run
+run(root)

@@ -11,7 +11,7 @@ are put off until it is over; the workflow answers or the socket ends, so that
 is not long.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import _thread
 import posix
@@ -19,7 +19,7 @@ import posix
 try:
     from levrt._guest import decode, encode
 except ImportError:  # the image's interpreter cannot load it
-    from levrt.guest.purebson import decode, encode
+    from levrt.guest.purebson import decode, encode  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ FRAME_MAX = 48 * 1024 * 1024
 # How long a guest waits for the relay of an engine that is not on this machine.
 ACCEPT_TIMEOUT = 120.0
 
-# What the shared memory says about the exchange under way.
+# What the shared memory says about the exchange under way. A short frame goes
+# out in one piece, or not at all: only of a long one, half may have been sent.
 _IDLE, _SENDING, _WAITING = 0, 1, 2
+_ONE_PIECE = 32 * 1024
 
 
 class ChannelError(ConnectionError):
@@ -188,9 +190,8 @@ class Channel:
         with _Undisturbed():
             self._acquire()
             try:
-                self._enter(_SENDING)
-                self._write(data)
-                self._leave()
+                self._enter()
+                self._send(data, _IDLE)
             finally:
                 self._release()
 
@@ -232,8 +233,8 @@ class Channel:
         except OSError as e:  # a daemon closes all that it has inherited
             self._broken = self._broken or f"it was closed in this process ({e})"
 
-    def _enter(self, state: int) -> None:
-        """The exchange begins: looks at what an earlier holder left."""
+    def _enter(self) -> None:
+        """Looks at what an earlier holder left."""
         if self._shared >= 0 and not self._broken:
             note = posix.pread(self._shared, 9, 0)
             self._seq = int.from_bytes(note[1:], "little")
@@ -241,31 +242,30 @@ class Channel:
                 self._broken = "a process died while it was sending"
         if self._broken:
             raise ChannelError(f"nothing can be stored: {self._broken}")
-        self._note(state)
 
     def _note(self, state: int) -> None:
         if self._shared >= 0:
             note = bytes([state]) + self._seq.to_bytes(8, "little")
             posix.pwrite(self._shared, note, 0)
 
-    def _leave(self) -> None:
-        self._note(_IDLE)
-
     # One exchange, under the lock.
 
     def _exchange(self, document: bytes) -> "dict[str, Any]":
-        self._enter(_SENDING)
+        self._enter()
         self._seq += 1
-        self._note(_SENDING)
         seq = self._seq
-        self._write(_set_frame(seq, document))
-        self._note(_WAITING)
+        self._send(_set_frame(seq, document), _WAITING)
         while True:
             answer = decode(self._read())
             # A smaller number: its process was killed before it could read it.
             if answer.get("ack", answer.get("nak")) == seq:
-                self._leave()
+                self._note(_IDLE)
                 return answer
+
+    def _send(self, frame: bytes, then: int) -> None:
+        self._note(_SENDING if len(frame) > _ONE_PIECE else then)
+        self._write(frame)
+        self._note(then)
 
     def _write(self, data: bytes) -> None:
         try:

@@ -18,9 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CellType, CodeType, FunctionType
+    from types import ModuleType as _Module
     from typing import Any, NoReturn
+else:
+    _Module = type(sys)
 
-_Module = type(sys)
 _Function: "Any" = type(lambda: 0)
 
 
@@ -76,29 +78,36 @@ class LateModule(_Module):
         return late, (self.__name__,)
 
 
-class Missing:
-    """Stands for what could not come along; says so when it is used."""
+class _Missing(type):
+    """Of classes that stand for what is not in the container.
 
-    def __init__(self, name: str, why: str) -> None:
-        self.__dict__["_lev_why"] = f"{name}: {why}"
+    Classes, since they may be caught, derived from, or asked for instances
+    when a pickle is loaded; anything else that is done with one says why.
+    """
 
-    def _lev_fail(self, *args: object, **kwargs: object) -> "NoReturn":
-        raise ImportError(self.__dict__["_lev_why"])
+    _lev_why: str
 
-    def __getattr__(self, name: str) -> "NoReturn":
+    def _lev_fail(cls, *args: object, **kwargs: object) -> "NoReturn":
+        raise ImportError(cls._lev_why)
+
+    def __getattr__(cls, name: str) -> "NoReturn":
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        self._lev_fail()
+        cls._lev_fail()
 
-    def __repr__(self) -> str:
-        return f"<not in the container: {self.__dict__['_lev_why']}>"
+    def __repr__(cls) -> str:
+        return f"<not in the container: {cls._lev_why}>"
 
-    __call__ = __getitem__ = __setattr__ = __iter__ = __len__ = _lev_fail
-    __enter__ = __bool__ = __contains__ = __add__ = _lev_fail
+    __call__ = __getitem__ = __iter__ = __len__ = __contains__ = _lev_fail
+    __enter__ = __exit__ = __add__ = __sub__ = __mod__ = __lt__ = __gt__ = _lev_fail
 
 
-def missing(name: str, why: str) -> Missing:
-    return Missing(name, why)
+def missing(name: str, why: str) -> type:
+    def fail(self: object, attribute: str) -> "NoReturn":
+        raise ImportError(f"{name}: {why}")
+
+    attributes = {"_lev_why": f"{name}: {why}", "__getattr__": fail}
+    return _Missing(name.rpartition(".")[2], (Exception,), attributes)
 
 
 _submodules: "dict[str, set[str]]" = {}  # of late modules, by their parent's name
@@ -141,7 +150,7 @@ def reference(module: str, qualname: str) -> "Any":
         for name in qualname.split("."):
             value = getattr(value, name)
     except ImportError as e:
-        return Missing(f"{module}.{qualname}", f"{e}; {_hint(module)}")
+        return missing(f"{module}.{qualname}", f"{e}; {_hint(module)}")
     return value
 
 
@@ -287,7 +296,8 @@ class SourceFinder:
         from importlib.machinery import ModuleSpec
 
         package, origin, _ = self.modules[name]
-        spec = ModuleSpec(name, self, origin=origin, is_package=package)  # type: ignore[arg-type]
+        loader: Any = self
+        spec = ModuleSpec(name, loader, origin=origin, is_package=package)
         spec.has_location = True
         return spec
 
@@ -300,7 +310,7 @@ class SourceFinder:
 
 def sources(modules: "dict[str, tuple[bool, str, bytes]]") -> None:
     if modules:
-        sys.meta_path.insert(0, SourceFinder(modules))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, SourceFinder(modules))
 
 
 # The payload.
@@ -333,7 +343,7 @@ def _loads() -> "Callable[[bytes], Any]":
         from _pickle import loads
 
         return loads
-    import _functools
+    import _functools  # type: ignore[import-not-found]
 
     stand_in: Any = _Module("functools")
     stand_in.partial = _functools.partial

@@ -24,7 +24,7 @@ class Watcher:
     def find_spec(self, name: str, path: object = None, target: object = None) -> "Any":
         if name != "logging":
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         from importlib.util import find_spec
 
         spec = find_spec("logging")
@@ -90,4 +90,4 @@ def watch(channel: "Channel", level: int) -> None:
     if "logging" in sys.modules:
         install(sys.modules["logging"], channel, level)
     else:
-        sys.meta_path.insert(0, Watcher(channel, level))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, Watcher(channel, level))

@@ -170,7 +170,7 @@ def _finish() -> None:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
     finally:
-        atexit._run_exitfuncs()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
 
 
 def _flush() -> None:

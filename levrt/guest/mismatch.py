@@ -10,24 +10,29 @@ import socket
 import struct
 import sys
 
-from levrt._bundle import PYTHON
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+from levrt._bundle import PYTHON  # type: ignore[import-not-found]
 
 
-def _string(name, value):  # type: ignore[no-untyped-def]
+def _string(name: bytes, value: str) -> bytes:
     data = value.encode("utf-8") + b"\0"
     return b"\x02" + name + b"\0" + struct.pack("<i", len(data)) + data
 
 
-def _document(*fields):  # type: ignore[no-untyped-def]
+def _document(*fields: bytes) -> bytes:
     body = b"".join(fields) + b"\0"
     return struct.pack("<i", len(body) + 4) + body
 
 
-def _number(name, value):  # type: ignore[no-untyped-def]
+def _number(name: bytes, value: int) -> bytes:
     return b"\x10" + name + b"\0" + struct.pack("<i", value)
 
 
-def _text():  # type: ignore[no-untyped-def]
+def _text() -> str:
     return (
         "the image's Python (%s) is %d.%d.%d, the workflow's is %d.%d.%d:"
         ' @remote(python="image") needs the same minor version; without it the entry'
@@ -36,7 +41,7 @@ def _text():  # type: ignore[no-untyped-def]
     )
 
 
-def _frames():  # type: ignore[no-untyped-def]
+def _frames() -> "Iterator[bytes]":
     version = "%d.%d.%d" % tuple(sys.version_info[:3])
     token = os.environ.get("LEV_TOKEN", "")
     fail = _document(
@@ -53,7 +58,7 @@ def _frames():  # type: ignore[no-untyped-def]
     yield _document(_number(b"exit", 1))
 
 
-def run(root):  # type: ignore[no-untyped-def]
+def run(root: str) -> "NoReturn":
     sys.stderr.write("levrt: " + _text() + "\n")
     kind, _, name = os.environ.get("LEV_CHANNEL", "").partition(":")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

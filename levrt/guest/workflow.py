@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
 
 # The type of a value of Cr's `files`, for annotations.
-File = bytes | str | os.PathLike
+File = bytes | str | os.PathLike[str]
 
 # Names that modules catch or derive from: they must be exceptions.
 _EXCEPTIONS = {
