@@ -17,6 +17,7 @@ struct lev_discover {
     char *engine; /* engine= of the program or of levrt.toml: a URL */
     char *lev_engine, *docker_host, *docker_context, *docker_config,
         *container_host, *tls_verify, *cert_path, *runtime_dir, *home;
+    char *system_dir;          /* where the system's sockets are: "/var/run" */
     const char *engine_source; /* where `engine` comes from, for the log */
 };
 
