@@ -21,6 +21,8 @@ struct lev_log {
     /* From any thread; must not wait. `text` is UTF-8 or nearly so. */
     void (*emit)(struct lev_log *log, int level, const char *logger,
                  const char *text, size_t len);
+    /* Called by the last user; NULL: nobody owns it. */
+    void (*destroy)(struct lev_log *log);
 };
 
 /* NULL as `log` drops the record. `logger` is a dotted name ("lev.engine"). */

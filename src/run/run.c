@@ -381,7 +381,7 @@ finish(struct lev_run *run)
         waiters = next;
     }
     run->callbacks.ended(run->callbacks.ctx);
-    lev_session_leave_run(run->session);
+    lev_session_part(run->session, &run->member);
     lev_run_unref(run);
 }
 
@@ -407,13 +407,28 @@ run_thread(void *arg)
     finish(run);
 }
 
+static void
+member_stop(struct lev_member *m, bool hurry)
+{
+    struct lev_run *run = lev_container_of(m, struct lev_run, member);
+
+    /* A service is its owner's to stop, after the main container. */
+    if (run->as_service == NULL) {
+        lev_run_stop(run, -1, true);
+        if (hurry) {
+            lev_run_hurry(run);
+        }
+    }
+}
+
 int
 lev_run_start(struct lev_run *run, struct lev_error *err)
 {
-    lev_session_enter(run->session);
+    run->member.stop = member_stop;
+    lev_session_join(run->session, &run->member);
     lev_run_ref(run);
     if (lev_thread_start("lev-run", run_thread, run, err) < 0) {
-        lev_session_leave_run(run->session);
+        lev_session_part(run->session, &run->member);
         lev_run_unref(run);
         return -1;
     }
@@ -542,4 +557,24 @@ lev_run_logs_notify(struct lev_run *run, uint64_t pos, void (*fn)(void *ctx),
         free(w);
         fn(ctx);
     }
+}
+
+bool
+lev_run_logs_forget(struct lev_run *run, void *ctx)
+{
+    struct lev_log_waiter *w, **from;
+
+    pthread_mutex_lock(&run->mutex);
+    for (from = &run->log_waiters; *from != NULL; from = &(*from)->next) {
+        if ((*from)->ctx == ctx) {
+            break;
+        }
+    }
+    w = *from;
+    if (w != NULL) {
+        *from = w->next;
+    }
+    pthread_mutex_unlock(&run->mutex);
+    free(w);
+    return w != NULL;
 }

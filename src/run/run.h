@@ -15,6 +15,9 @@
 
 struct lev_run;
 
+/* A frame of the guest channel carries it, with a little beside it. */
+#define LEV_RUN_PAYLOAD_MAX (40u * 1000 * 1000)
+
 struct lev_run_file {
     char *target; /* absolute, normalised */
     char *path;   /* a local file or directory, or NULL */
@@ -128,5 +131,8 @@ int lev_run_logs(struct lev_run *run, uint64_t *pos, struct lev_buf *out,
  * behind `pos` or the run ended; at once where that is so already. */
 void lev_run_logs_notify(struct lev_run *run, uint64_t pos,
                          void (*fn)(void *ctx), void *ctx);
+/* Takes the notification with this `ctx` back; false when it has been given,
+ * or is being given, already. */
+bool lev_run_logs_forget(struct lev_run *run, void *ctx);
 
 #endif

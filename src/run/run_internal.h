@@ -44,6 +44,7 @@ struct lev_run {
     struct lev_session *session;
     struct lev_run_spec *spec;
     struct lev_run_callbacks callbacks;
+    struct lev_member member;
     struct lev_site *site;
     const struct lev_engine_ops *ops; /* the site's engine's */
     struct lev_engine *engine;

@@ -69,6 +69,7 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
     pthread_mutex_init(&s->mutex, NULL);
     lev_event_init(&s->quiet);
     lev_gate_init(&s->gate);
+    s->pid = getpid();
     if (copy_config(&s->config, config, err) < 0 ||
         lev_random_hex(s->id, sizeof(s->id) - 1, err) < 0)
     {
@@ -91,6 +92,11 @@ lev_session_unref(struct lev_session *s)
     if (s == NULL || atomic_fetch_sub(&s->refs, 1) > 1) {
         return;
     }
+    /* In a forked child the threads of store and engine do not exist, and what
+     * the parent uses is not the child's to close. */
+    if (s->pid != getpid()) {
+        return;
+    }
     lev_site_free_all(s->sites);
     lev_peers_free(s->peers);
     lev_store_unref(s->store);
@@ -99,6 +105,9 @@ lev_session_unref(struct lev_session *s)
         free(s->dir);
     }
     free(s->bundle);
+    if (s->config.log != NULL && s->config.log->destroy != NULL) {
+        s->config.log->destroy(s->config.log);
+    }
     free_config(&s->config);
     lev_gate_deinit(&s->gate);
     lev_event_deinit(&s->quiet);
@@ -211,40 +220,65 @@ lev_session_labels(const struct lev_session *s, const char *role,
 }
 
 void
-lev_session_enter(struct lev_session *s)
+lev_session_join(struct lev_session *s, struct lev_member *m)
 {
     pthread_mutex_lock(&s->mutex);
-    s->runs++;
+    m->next = s->members;
+    m->link = &s->members;
+    if (m->next != NULL) {
+        m->next->link = &m->next;
+    }
+    s->members = m;
     pthread_mutex_unlock(&s->mutex);
 }
 
 void
-lev_session_leave_run(struct lev_session *s)
+lev_session_part(struct lev_session *s, struct lev_member *m)
 {
     pthread_mutex_lock(&s->mutex);
-    s->runs--;
-    if (s->runs == 0 && s->closing) {
+    *m->link = m->next;
+    if (m->next != NULL) {
+        m->next->link = m->link;
+    }
+    if (s->members == NULL && s->closing) {
         lev_event_set(&s->quiet);
     }
     pthread_mutex_unlock(&s->mutex);
+}
+
+unsigned
+lev_session_stop(struct lev_session *s, bool hurry)
+{
+    unsigned n = 0;
+
+    pthread_mutex_lock(&s->mutex);
+    for (struct lev_member *m = s->members; m != NULL; m = m->next) {
+        m->stop(m, hurry);
+        n++;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return n;
 }
 
 void
 lev_session_close(struct lev_session *s, const struct lev_scope *scope)
 {
+    unsigned n = lev_session_stop(s, false);
     struct lev_error err;
-    unsigned runs;
 
+    if (n > 0) {
+        lev_log(s->config.log, LEV_WARNING, "lev",
+                "the session ends: %u runs are stopped", n);
+    }
     pthread_mutex_lock(&s->mutex);
     s->closing = true;
-    runs = s->runs;
-    if (runs == 0) {
+    if (s->members == NULL) {
         lev_event_set(&s->quiet);
     }
     pthread_mutex_unlock(&s->mutex);
     if (lev_scope_wait(scope, &s->quiet, &err) < 0) {
-        lev_log(s->config.log, LEV_WARNING, "lev",
-                "%u runs have not ended when the session closes: %s", runs,
+        lev_log(s->config.log, LEV_ERROR, "lev",
+                "not all runs have ended when the session closes: %s",
                 err.msg);
     }
     for (struct lev_site *site = s->sites; site != NULL; site = site->next) {

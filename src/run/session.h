@@ -21,7 +21,7 @@ struct lev_session_config {
     const char *data_dir; /* where logs of containers are kept */
     const char *tool_registry;
     struct lev_discover discover; /* taken over */
-    struct lev_log *log;          /* outlives the session */
+    struct lev_log *log;          /* destroyed with the session */
     /* The command that builds the runtime bundle and prints its directory;
      * ends with NULL. */
     const char *const *bundle_argv;
@@ -94,11 +94,18 @@ void lev_session_peer_end(struct lev_session *s, const char *name);
 int lev_session_peer_find(struct lev_session *s, const char *host,
                           char address[64], struct lev_error *err);
 
-/* Counts the runs that have not ended; close waits for them. */
-void lev_session_enter(struct lev_session *s);
-void lev_session_leave_run(struct lev_session *s);
-/* Waits for the runs, then removes what is left; what still remains is logged
- * by name. The session refuses new sites afterwards. */
+/* A run that has not ended, as its session knows it. */
+struct lev_member {
+    void (*stop)(struct lev_member *m, bool hurry);
+    struct lev_member *next, **link;
+};
+
+void lev_session_join(struct lev_session *s, struct lev_member *m);
+void lev_session_part(struct lev_session *s, struct lev_member *m);
+/* Stops all members, with their grace or at once; how many there are. */
+unsigned lev_session_stop(struct lev_session *s, bool hurry);
+/* Stops what has not ended and waits for it, then removes what is left; what
+ * still remains is logged by name. */
 void lev_session_close(struct lev_session *s, const struct lev_scope *scope);
 
 #endif

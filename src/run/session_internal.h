@@ -21,6 +21,7 @@ struct lev_left {
 struct lev_session {
     struct lev_session_config config; /* strings owned, but for `log` */
     char id[25];
+    pid_t pid; /* whose session it is */
     atomic_int refs;
     atomic_uint numbers;
     struct lev_gate gate; /* who opens engine, store, bundle, network */
@@ -34,9 +35,9 @@ struct lev_session {
     struct lev_site *sites;
     struct lev_peer *peers;
     char *dir;
-    unsigned runs;
+    struct lev_member *members;
     bool closing;
-    struct lev_event quiet; /* closing, and no run is left */
+    struct lev_event quiet; /* closing, and no member is left */
 };
 
 int lev_random_hex(char *out, size_t digits, struct lev_error *err);

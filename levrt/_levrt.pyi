@@ -1,0 +1,318 @@
+"""Run containers from asyncio; the C half of levrt."""
+
+import os
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Generic, Literal, TypeVar, final
+
+from levrt._guest import ObjectId as ObjectId, decode as decode, encode as encode
+from levrt.collection import Collection, Find
+from levrt.files import Digest
+from levrt.glue import RunRecord
+from levrt.logs import LogLine
+from levrt.remote import RemoteCall, RemoteFunction
+
+_T = TypeVar("_T")
+_File = bytes | str | os.PathLike[str] | Digest
+
+def begin(op: Op[_T], /) -> Op[_T]:
+    """Start an operation now instead of when it is first awaited."""
+
+@final
+class Bridge:
+    """Delivers what the core's threads have finished to one event loop."""
+
+    def close(self) -> None:
+        """Leave the loop. Closing twice is fine."""
+
+@final
+class Op(Coroutine[Any, Any, _T], Generic[_T]):
+    """An operation of levrt: await it, or make an asyncio task of it.
+
+    It starts when it is first awaited. Cancelling it cancels the operation and
+    waits until that has ended: when a cancelled ``await`` returns, the container
+    is gone. Cancelling a second time ends the grace of a stop at once.
+    """
+
+    def __await__(self) -> Generator[Any, None, _T]: ...
+    def __iter__(self) -> Generator[Any, None, _T]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any:
+        """Advance it, as a coroutine's send()."""
+
+    def throw(self, *args: Any) -> Any:
+        """Cancel it; the exception is raised when the operation has ended."""
+
+    def close(self) -> None:
+        """Cancel it without waiting; its session waits."""
+
+    @property
+    def cr_running(self) -> bool: ...
+
+@final
+class Session:
+    """What the runs of one job share: engines, document store, log records."""
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        user: str,
+        store: str,
+        data_dir: str,
+        tool_registry: str,
+        engine: str | None,
+        engine_source: str | None,
+        bundle_argv: Sequence[str],
+        pull_stall: float,
+        ready_timeout: float,
+        grace: float,
+        log: Callable[[int, str, str], None],
+    ) -> None: ...
+    @property
+    def id(self) -> str:
+        """24 hexadecimal digits; the label ``zone.lev.session``."""
+
+    def find_one(
+        self,
+        coll: str,
+        query: Mapping[str, Any] | None = None,
+        projection: Any = None,
+    ) -> Op[dict[str, Any] | None]:
+        """The first document that matches, or None."""
+
+    def update(
+        self,
+        coll: str,
+        query: Mapping[str, Any],
+        update: Mapping[str, Any],
+        *,
+        upsert: bool = False,
+        multi: bool = False,
+        ordered: bool = False,
+    ) -> Op[tuple[int, int, Any]]:
+        """Update documents: (matched, modified, upserted id or None).
+
+        *ordered*: after all ordered updates of this session that began before.
+        """
+
+    def insert(self, coll: str, documents: Sequence[Mapping[str, Any]]) -> Op[None]:
+        """Append documents, all or none."""
+
+    def count(self, coll: str, query: Mapping[str, Any] | None = None) -> Op[int]:
+        """How many documents match."""
+
+    def collections(self) -> Op[list[str]]:
+        """The names of the collections, sorted."""
+
+    def document(self, coll: str, oid: ObjectId) -> Document:
+        """The document with that ``_id``, whether or not it exists yet."""
+
+    def stop(self, hurry: bool = False) -> int:
+        """Stop every run that has not ended; how many. *hurry*: kill them now."""
+
+    def close(self) -> Op[None]:
+        """Stop what runs, wait for it, remove what is left, and the networks."""
+
+@final
+class Cursor:
+    """The documents of a find, batch by batch."""
+
+    def __init__(
+        self,
+        session: Session,
+        coll: str,
+        query: Mapping[str, Any] | None = None,
+        projection: Any = None,
+        sort: Mapping[str, int] | None = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> None: ...
+    def next_batch(self, size: int, /) -> Op[list[dict[str, Any]]]:
+        """The next documents, at most *size* and about 16 MiB; [] at the end."""
+
+class Cr:
+    """What to run: an image, and how. Awaiting it runs it, to its document.
+
+    A ``Cr`` is a description: it can be awaited many times, each time a new
+    container and a new document.
+
+    *image*: any reference, ``name[:tag][@digest]``, an image id or its prefix, a
+    tool image ``.user.tool[:version]``; ``""`` with an *entry*: an empty image.
+    *schema*: ``namespace/name@major.minor``, the collection's name.
+    *host*: use the host's network.
+    *entry*: a call of a ``@remote`` function, or the function; replaces the
+    image's entrypoint.
+    *cmd*: arguments, after the image's entrypoint; with *entry* they are
+    ``sys.argv[1:]``.
+    *env*: ``["NAME=value"]`` or a dict, added to the image's.
+    *files*: by absolute path: bytes or str are content, a path is a local file or
+    directory read at the start; None: no file.
+    *links*: alias to host: an entry of the container's hosts file.
+    *ports*: TCP ports that have to accept connections inside the container's
+    network before ``start()`` returns.
+    *services*: alias to ``Cr``: started before, reachable by their alias,
+    destroyed after it.
+
+    *timeout*: seconds of run time; then stop signal, grace, kill.
+    *check*: True: an exit code other than 0 raises TaskFailed; a list of further
+    accepted codes; False: none raises.
+    *host_config*, *options*: create options in docker-py's names.
+    *pull*: ``"missing"``, ``"always"`` or ``"never"``.
+    *engine*: URL of the engine for this run. *name*: the container's.
+
+    Raises TypeError or ValueError, naming the parameter.
+    """
+
+    def __new__(
+        cls,
+        image: str,
+        schema: str | None = None,
+        host: bool = False,
+        entry: RemoteCall | RemoteFunction[...] | None = None,
+        cmd: Sequence[str] | None = None,
+        env: Sequence[str] | Mapping[str, str] | None = None,
+        files: Mapping[str, _File | None] | None = None,
+        links: Mapping[str, str] | None = None,
+        ports: Sequence[int] | None = None,
+        services: Mapping[str, Cr] | None = None,
+        *,
+        timeout: float | None = None,
+        check: bool | Sequence[int] = True,
+        host_config: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        pull: Literal["missing", "always", "never"] = "missing",
+        engine: str | None = None,
+        name: str | None = None,
+    ) -> Cr: ...
+    @property
+    def image(self) -> str: ...
+    @property
+    def schema(self) -> str | None: ...
+    @property
+    def host(self) -> bool: ...
+    @property
+    def entry(self) -> RemoteCall | None: ...
+    @property
+    def cmd(self) -> list[str] | None: ...
+    @property
+    def env(self) -> list[str]: ...
+    @property
+    def files(self) -> dict[str, _File]: ...
+    @property
+    def links(self) -> dict[str, str]: ...
+    @property
+    def ports(self) -> list[int]: ...
+    @property
+    def services(self) -> dict[str, Cr]: ...
+    @property
+    def timeout(self) -> float | None: ...
+    @property
+    def check(self) -> bool | list[int]: ...
+    @property
+    def host_config(self) -> dict[str, Any]: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @property
+    def pull(self) -> str: ...
+    @property
+    def engine(self) -> str | None: ...
+    @property
+    def name(self) -> str | None: ...
+    def start(self) -> Op[Task]:
+        """Start a container; returns when it runs and its *ports* accept.
+
+        Raises TaskFailed (StartFailed, ReadinessTimeout), EngineError and its
+        children.
+        """
+
+    def done(self) -> Op[Document]:
+        """Run a container to its end; its document.
+
+        Raises TaskFailed and its children, EngineError and its children.
+        """
+
+    def __await__(self) -> Generator[Any, None, Document]: ...
+
+@final
+class Task:
+    """A run under way."""
+
+    @property
+    def id(self) -> int:
+        """Its number in the session, from 1."""
+
+    @property
+    def host(self) -> str:
+        """The container's address on the session's network; "" when it has none."""
+
+    @property
+    def name(self) -> str:
+        """The container's name."""
+
+    def signal(self, signal: str | int = "SIGINT") -> Op[None]:
+        """Send a Unix signal, by name or number, to the main process.
+
+        Raises RuntimeError when it has ended.
+        """
+
+    def done(self) -> Op[Document]:
+        """Wait for its end; its document. Cancelling this stops the run."""
+
+    def __await__(self) -> Generator[Any, None, Document]: ...
+    def stop(self, grace: float = 10) -> Op[None]:
+        """Stop it: the stop signal, *grace* seconds, kill. Waits for its end."""
+
+    def logs(self) -> AsyncIterator[LogLine]:
+        """Its output, line by line, as it comes: ``async for line in …``."""
+
+    def _read_logs(self, pos: int, /) -> tuple[bytes, int, bool]: ...
+    def _more_logs(self, pos: int, /) -> Op[None]: ...
+
+@final
+class Document:
+    """What one run stored."""
+
+    @property
+    def coll(self) -> Collection:
+        """The collection that it is in."""
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        """The query that finds it: ``{"_id": …}``."""
+
+    @property
+    def run(self) -> RunRecord | None:
+        """How the run went; None while it has not ended."""
+
+    def get(
+        self,
+        query: Mapping[str, Any] | None = None,
+        projection: Mapping[str, Any] | Sequence[str] | str | None = None,
+    ) -> Op[dict[str, Any] | None]:
+        """MongoDB's findOne of ``{**query, **filter}``; None when it does not match.
+
+        *projection*: a dict, a list of names, or one name. ``_id`` is left out
+        unless the projection asks for it.
+        """
+
+    def set(
+        self, data: Mapping[str, Any] | str | None = None, *args: Any, **kwargs: Any
+    ) -> Op[None]:
+        """MongoDB's $set of these keys."""
+
+    def all(
+        self,
+        query: Mapping[str, Any] | None = None,
+        projection: Mapping[str, Any] | Sequence[str] | str | None = None,
+    ) -> Find:
+        """The documents of its collection that match: ``async for``."""
+
+    def logs(self) -> Op[list[LogLine]]:
+        """The container's output that was kept."""

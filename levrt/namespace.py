@@ -1,0 +1,142 @@
+"""``lev``: where a workflow's findings go, and what it stores itself."""
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from levrt._levrt import Document, Op, begin
+
+if TYPE_CHECKING:
+    from levrt.collection import Collection
+
+__all__ = ["Lev", "Namespace", "lev"]
+
+_log = logging.getLogger("lev")
+_names: ContextVar[tuple[str, ...]] = ContextVar("levrt.namespace", default=())
+
+
+def namespace_prefix() -> str:
+    """The current namespace as collections are named by it; "" at the root."""
+    return "|".join(_names.get())
+
+
+def _own_collection() -> str:
+    return namespace_prefix() or "_"
+
+
+def _check_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a namespace's name must be str, not {type(name).__name__}")
+    if not name or any(c in name for c in "|$\0"):
+        raise ValueError(
+            f"a namespace's name must not be empty nor contain '|', '$' or NUL: {name!r}"
+        )
+    return name
+
+
+class Namespace:
+    """``lev / "a" / "b"``: entered with ``with``, as often as wanted."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._added = names
+        self._tokens: ContextVar[tuple[Token[tuple[str, ...]], ...]] = ContextVar(
+            "levrt.namespace.tokens", default=()
+        )
+
+    def __truediv__(self, name: str) -> "Namespace":
+        return Namespace((*self._added, _check_name(name)))
+
+    def __enter__(self) -> Document:
+        from levrt.session import current_job
+
+        job = current_job()  # first: it raises outside of a loop
+        token = _names.set((*_names.get(), *self._added))
+        self._tokens.set((*self._tokens.get(), token))
+        return job.document(_own_collection())
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        *rest, token = self._tokens.get()
+        self._tokens.set(tuple(rest))
+        _names.reset(token)
+
+    def __repr__(self) -> str:
+        return " / ".join(["lev", *map(repr, self._added)])
+
+
+class Lev:
+    """Stores data, and names collections.
+
+    In a container, ``lev.set`` stores into the run's document. In a workflow,
+    ``with lev / "name":`` puts every run that is started inside into a collection
+    ``name|<schema>``, and ``lev.set`` writes to the namespace's own document of
+    this job, in the collection ``name`` (``_`` outside of any).
+    """
+
+    def __truediv__(self, name: str) -> Namespace:
+        return Namespace((_check_name(name),))
+
+    def set(
+        self, data: Mapping[str, Any] | str | None = None, *args: Any, **kwargs: Any
+    ) -> Op[Any]:
+        """Merge keys into the namespace's document, as MongoDB's ``$set``.
+
+        The write starts at once, after those that began before it; awaiting the
+        result waits until it is stored. The session ends only when all are.
+        Raises TypeError or ValueError, naming the key's path, for what BSON cannot
+        hold.
+        """
+        from levrt.glue import merge_set
+        from levrt.session import current_job
+
+        job = current_job()
+        doc = job.document(_own_collection())
+        change = {"$set": merge_set(data, *args, **kwargs)}
+        op = begin(
+            job.session.update(
+                _own_collection(), doc.filter, change, upsert=True, ordered=True
+            )
+        )
+        job.track(op)
+        return op
+
+    def update(self, data: Mapping[str, Any]) -> Op[Any]:
+        """``set(data)``."""
+        return self.set(data)
+
+    @property
+    def doc(self) -> Document:
+        """The namespace's own document of this job."""
+        from levrt.session import current_job
+
+        return current_job().document(_own_collection())
+
+    @property
+    def coll(self) -> "Collection":
+        """The collection of that document."""
+        return self.doc.coll
+
+    @property
+    def job_id(self) -> str:
+        """The session's id: 24 hexadecimal digits."""
+        from levrt.session import current_job
+
+        return current_job().session.id
+
+    def progress(self, fraction: float, text: str | None = None) -> None:
+        """Log how far the workflow is: *fraction* from 0 to 1."""
+        if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
+            raise ValueError(f"progress must be from 0 to 1, not {fraction!r}")
+        _log.info("progress: %.4g%s", fraction, f" ({text})" if text else "")
+
+    def __repr__(self) -> str:
+        return "lev"
+
+
+lev = Lev()

@@ -1,0 +1,224 @@
+"""Jobs: what ``levrt.run`` sets up, or the first use in a loop of one's own."""
+
+import asyncio
+import atexit
+import contextlib
+import getpass
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Coroutine, Iterator
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from levrt._levrt import Document, ObjectId, Op, Session
+from levrt.config import Config, load
+
+__all__ = ["current_job", "run"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger("lev")
+
+
+class Job:
+    """A session with what the workflow itself stores in it."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.config = config
+        self.session = Session(
+            job=name,
+            user=_user(),
+            store=config.store,
+            data_dir=_data_dir(config.store),
+            tool_registry=config.registry,
+            engine=config.engine,
+            engine_source=config.sources["engine"],
+            bundle_argv=[sys.executable, "-I", "-m", "levrt.bundle", _cache_dir()],
+            pull_stall=config.pull_stall_timeout,
+            ready_timeout=config.ready_timeout,
+            grace=config.grace,
+            log=_emit,
+        )
+        self._documents: dict[str, Document] = {}
+        self._writes: list[Op[Any]] = []
+
+    def document(self, coll: str) -> Document:
+        """The namespace's own document of this job."""
+        if coll not in self._documents:
+            self._documents[coll] = self.session.document(coll, ObjectId())
+        return self._documents[coll]
+
+    def track(self, op: Op[Any]) -> None:
+        """A write that has begun: the session ends only when it is stored."""
+        self._writes = [w for w in self._writes if w.cr_running]
+        self._writes.append(op)
+
+    async def close(self) -> None:
+        first: Exception | None = None
+        for op in self._writes:
+            try:
+                await op
+            except RuntimeError:
+                pass  # awaited by the workflow, which has its outcome
+            except Exception as exc:
+                _log.error("lev.set: %s", exc)
+                first = first or exc
+        self._writes = []
+        await self.session.close()
+        if first is not None:
+            raise first
+
+
+def _emit(level: int, name: str, text: str) -> None:
+    logging.getLogger(name).log(level, "%s", text)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this uid
+        return f"u{os.getuid()}"
+
+
+def _data_dir(store: str) -> str:
+    """Where containers' output is kept: beside an embedded store."""
+    if store.startswith("sqlite:"):
+        return os.path.dirname(os.path.abspath(store.removeprefix("sqlite:")))
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(base, "levrt")
+
+
+def _cache_dir() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "levrt", "runtime")
+
+
+_jobs: WeakKeyDictionary[asyncio.AbstractEventLoop, Job] = WeakKeyDictionary()
+
+
+def current_job() -> Job:
+    """The running loop's; made where ``levrt.run`` has made none."""
+    loop = asyncio.get_running_loop()
+    job = _jobs.get(loop)
+    if job is None:
+        job = _jobs[loop] = Job(_script_name(), load())
+    return job
+
+
+def current_session() -> Session:
+    return current_job().session
+
+
+async def close_of_loop() -> None:
+    """What the end of a loop means for the job that was implicit in it."""
+    job = _jobs.pop(asyncio.get_running_loop(), None)
+    if job is not None:
+        await job.close()
+
+
+def _script_name() -> str:
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    return os.path.splitext(os.path.basename(path))[0] if path else "main"
+
+
+def _warn_of_open_jobs() -> None:
+    for job in list(_jobs.values()):
+        left = job.session.stop(True)
+        if left:
+            _log.warning(
+                "the program ends without its event loop having shut down; %d runs"
+                " are killed. Use asyncio.run() or levrt.run().",
+                left,
+            )
+
+
+atexit.register(_warn_of_open_jobs)
+
+
+class _Interrupts:
+    """Ctrl-C: once stops everything, twice kills."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.job: Job | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def __call__(self, signum: int, frame: object) -> None:
+        self.count += 1
+        if self.loop is None:
+            raise KeyboardInterrupt
+        self.loop.call_soon_threadsafe(self._act, self.count)
+
+    def _act(self, count: int) -> None:
+        runs = self.job.session.stop(count > 1) if self.job else 0
+        if count == 1:
+            _log.warning("interrupted: %d runs are stopped; Ctrl-C kills them", runs)
+            if self.task is not None:
+                self.task.cancel()
+        else:
+            _log.warning("interrupted again: %d runs are killed", runs)
+
+
+@contextlib.contextmanager
+def _interruptible(interrupts: _Interrupts) -> Iterator[None]:
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupts)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+async def _main(
+    main: Awaitable[_T], config: Config, interrupts: _Interrupts
+) -> _T:
+    loop = asyncio.get_running_loop()
+    job = _jobs[loop] = Job(_script_name(), config)
+    interrupts.job = job
+    interrupts.task = asyncio.current_task()
+    interrupts.loop = loop
+    name = getattr(main, "__name__", type(main).__name__)
+    _log.info("job: %s %s %s", job.name, name, job.session.id)
+    for line in config.describe():
+        _log.debug("config: %s", line)
+    try:
+        return await main
+    finally:
+        interrupts.task = None
+        _jobs.pop(loop, None)
+        await job.close()
+
+
+def run(main: Awaitable[_T], *, db: str | None = None) -> _T:
+    """Run a workflow to its end: a session, in an event loop of its own.
+
+    *main*: a coroutine, or anything awaitable (a ``Cr``). *db*: URL of the
+    document store. Returns main's result. Ctrl-C stops every run (the stop
+    signal, the grace, the kill) and then raises KeyboardInterrupt; a second
+    Ctrl-C kills at once. Raises RuntimeError inside a running event loop.
+    """
+    if not isinstance(main, Awaitable):
+        raise TypeError(
+            f"run() takes a coroutine or an awaitable, not {type(main).__name__}"
+        )
+    config = load(store=db)
+    interrupts = _Interrupts()
+    runner = asyncio.Runner()
+    try:
+        with _interruptible(interrupts), runner:
+            return runner.run(_main(main, config, interrupts))
+    except asyncio.CancelledError:
+        if interrupts.count:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if isinstance(main, Coroutine):
+            cast(Coroutine[Any, Any, Any], main).close()

@@ -1,0 +1,175 @@
+/* bridge.c - completions of the core's threads, delivered to one asyncio loop.
+ *
+ * One per loop, made on first use: an eventfd that the loop reads. Completions
+ * are delivered on the loop's thread, with the GIL, in the order they came.
+ * The loop is left when it shuts its asynchronous generators down (glue.py),
+ * or with the bridge itself.
+ */
+
+#include "levpy.h"
+
+#include "docstrings.h"
+
+static PyObject *
+Bridge_drain(Bridge *self, PyObject *Py_UNUSED(unused))
+{
+    struct lev_completion *c;
+
+    if (self->queue == NULL) {
+        Py_RETURN_NONE;
+    }
+    /* What is delivered may close this bridge. */
+    Py_INCREF(self);
+    c = lev_compq_drain(self->queue);
+    while (c != NULL) {
+        struct lev_completion *next = c->next;
+
+        c->deliver(c);
+        c = next;
+    }
+    Py_DECREF(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Bridge_close(Bridge *self, PyObject *Py_UNUSED(unused))
+{
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    _cleanup_pydecref_ PyObject *ok = NULL, *gone = NULL;
+
+    if (self->loop == NULL) {
+        Py_RETURN_NONE;
+    }
+    ok = PyObject_CallMethod(self->loop, "remove_reader", "i",
+                             lev_compq_fd(self->queue));
+    gone = PyObject_CallMethod(st->bridges, "pop", "OO", self->loop, Py_None);
+    if (ok == NULL || gone == NULL) {
+        return NULL;
+    }
+    Py_CLEAR(self->loop);
+    Py_RETURN_NONE;
+}
+
+static Bridge *
+bridge_new(struct levpy_state *st, PyObject *loop)
+{
+    _cleanup_pydecref_ PyObject *drain = NULL, *none = NULL;
+    Bridge *self = PyObject_GC_New(Bridge, st->BridgeType);
+    struct lev_error err;
+
+    if (self == NULL) {
+        return NULL;
+    }
+    self->loop = Py_NewRef(loop);
+    self->queue = lev_compq_create(&err);
+    PyObject_GC_Track(self);
+    if (self->queue == NULL) {
+        levpy_raise(st, &err);
+        Py_DECREF(self);
+        return NULL;
+    }
+    drain = PyObject_GetAttrString((PyObject *)self, "_drain");
+    if (drain != NULL) {
+        none = PyObject_CallMethod(loop, "add_reader", "iO",
+                                   lev_compq_fd(self->queue), drain);
+    }
+    if (none == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return self;
+}
+
+Bridge *
+levpy_bridge_current(struct levpy_state *st)
+{
+    _cleanup_pydecref_ PyObject *loop =
+        PyObject_CallNoArgs(st->get_running_loop);
+    _cleanup_pydecref_ PyObject *hook = NULL;
+    PyObject *known;
+    Bridge *self;
+
+    if (loop == NULL) {
+        return NULL;
+    }
+    known = PyObject_CallMethod(st->bridges, "get", "O", loop);
+    if (known == NULL) {
+        return NULL;
+    }
+    if (known != Py_None) {
+        return (Bridge *)known;
+    }
+    Py_DECREF(known);
+    self = bridge_new(st, loop);
+    if (self == NULL) {
+        return NULL;
+    }
+    if (PyObject_SetItem(st->bridges, loop, (PyObject *)self) < 0 ||
+        (hook = PyObject_CallMethod(st->glue, "watch_loop", "O", self)) ==
+            NULL)
+    {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return self;
+}
+
+static int
+Bridge_traverse(Bridge *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->loop);
+    return 0;
+}
+
+static int
+Bridge_clear(Bridge *self)
+{
+    Py_CLEAR(self->loop);
+    return 0;
+}
+
+static void
+Bridge_dealloc(Bridge *self)
+{
+    PyTypeObject *tp = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Bridge_clear(self);
+    lev_compq_destroy(self->queue);
+    tp->tp_free((PyObject *)self);
+    Py_DECREF(tp);
+}
+
+static PyMethodDef Bridge_methods[] = {
+    {"_drain", (PyCFunction)Bridge_drain, METH_NOARGS, NULL},
+    {"close", (PyCFunction)Bridge_close, METH_NOARGS, levrt_Bridge_close_DOC},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot Bridge_slots[] = {
+    {Py_tp_doc, (void *)levrt_Bridge_DOC}, {Py_tp_dealloc, Bridge_dealloc},
+    {Py_tp_traverse, Bridge_traverse},     {Py_tp_clear, Bridge_clear},
+    {Py_tp_methods, Bridge_methods},       {0, NULL},
+};
+
+static PyType_Spec Bridge_spec = {
+    .name = "levrt._levrt.Bridge",
+    .basicsize = sizeof(Bridge),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Bridge_slots,
+};
+
+int
+levpy_bridge_setup(PyObject *module)
+{
+    struct levpy_state *st = levpy_state(module);
+
+    st->BridgeType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Bridge_spec, NULL);
+    if (st->BridgeType == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->BridgeType);
+}

@@ -1,0 +1,247 @@
+/* cursor.c - levrt._levrt.Cursor: the documents of a find, batch by batch. */
+
+#include "pysession.h"
+
+#include "docstrings.h"
+
+/* The core's cursor is used by one job at a time; `busy` sees to that. */
+typedef struct {
+    PyObject_HEAD
+    Session *session;
+    char *coll;
+    bson_t *query, *projection, *sort;
+    int64_t skip, limit;
+    struct lev_store *store; /* a reference, once the find has begun */
+    struct lev_cursor *cursor;
+    bool busy;
+} Cursor;
+
+struct batch_job {
+    struct levpy_job job;
+    Cursor *cursor; /* the op's owner keeps it */
+    int max, n;
+    struct lev_buf out;
+};
+
+static int
+open_cursor(Cursor *c, const struct lev_scope *scope, struct lev_error *err)
+{
+    const struct lev_find f = {.coll = c->coll,
+                               .query = c->query,
+                               .projection = c->projection,
+                               .sort = c->sort,
+                               .skip = c->skip,
+                               .limit = c->limit};
+    struct lev_store *store = lev_session_store(c->session->core, scope, err);
+
+    if (store == NULL) {
+        return -1;
+    }
+    c->cursor = store->ops->find(store, scope, &f, err);
+    if (c->cursor == NULL) {
+        return -1;
+    }
+    c->store = lev_store_ref(store);
+    return 0;
+}
+
+static int
+batch_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct batch_job *bj = lev_container_of(job, struct batch_job, job);
+    Cursor *c = bj->cursor;
+
+    if (c->cursor == NULL && open_cursor(c, scope, &job->err) < 0) {
+        return -1;
+    }
+    bj->n =
+        c->store->ops->next(c->cursor, scope, bj->max, &bj->out, &job->err);
+    return bj->n < 0 ? -1 : 0;
+}
+
+static PyObject *
+batch_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    struct batch_job *bj = lev_container_of(job, struct batch_job, job);
+    const uint8_t *data = (const uint8_t *)bj->out.data;
+    _cleanup_pydecref_ PyObject *list = PyList_New(bj->n);
+
+    for (int i = 0; list != NULL && i < bj->n; i++) {
+        int32_t len;
+        PyObject *doc;
+
+        memcpy(&len, data, sizeof(len));
+        len = BSON_UINT32_FROM_LE(len);
+        doc = levbson_decode(&st->bson, data, (size_t)len);
+        if (doc == NULL) {
+            return NULL;
+        }
+        PyList_SET_ITEM(list, i, doc);
+        data += len;
+    }
+    return lev_steal(list);
+}
+
+static void
+batch_release(struct levpy_job *job)
+{
+    struct batch_job *bj = lev_container_of(job, struct batch_job, job);
+
+    /* With the op: nobody works on the cursor any more. */
+    bj->cursor->busy = false;
+    lev_buf_deinit(&bj->out);
+}
+
+static PyObject *
+Cursor_next_batch(Cursor *self, PyObject *arg)
+{
+    static const struct levpy_job_type type = {"Cursor.next_batch", batch_work,
+                                               batch_finish, batch_release};
+    struct batch_job *bj;
+    long max = PyLong_AsLong(arg);
+
+    if (max == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (max < 1 || max > 1000000) {
+        return PyErr_Format(PyExc_ValueError,
+                            "a batch has 1 to 1000000 documents, not %ld",
+                            max);
+    }
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the cursor is being read already");
+        return NULL;
+    }
+    bj = levpy_job_new(&type, sizeof(*bj));
+    if (bj == NULL) {
+        return NULL;
+    }
+    bj->cursor = self;
+    bj->max = (int)max;
+    self->busy = true;
+    return levpy_job_op(levpy_state_of((PyObject *)self), bj,
+                        (PyObject *)self);
+}
+
+static int
+Cursor_init(Cursor *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"session", "coll", "query", "projection",
+                               "sort",    "skip", "limit", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    PyObject *query = NULL, *projection = NULL, *sort = NULL;
+    Session *session;
+    const char *coll;
+    long long skip = 0, limit = 0;
+
+    if (self->session != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the cursor is made already");
+        return -1;
+    }
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O!s|OOOLL:Cursor", keywords, st->SessionType,
+            &session, &coll, &query, &projection, &sort, &skip, &limit))
+    {
+        return -1;
+    }
+    if (skip < 0 || limit < 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "skip and limit must not be negative");
+        return -1;
+    }
+    self->skip = skip;
+    self->limit = limit;
+    self->coll = strdup(coll);
+    if (self->coll == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (levpy_to_bson(st, query, "query", &self->query) < 0 ||
+        levpy_projection(st, projection == Py_None ? NULL : projection,
+                         &self->projection) < 0 ||
+        levpy_to_bson(st, sort, "sort", &self->sort) < 0)
+    {
+        return -1;
+    }
+    self->session = (Session *)Py_NewRef(session);
+    return 0;
+}
+
+static int
+Cursor_traverse(Cursor *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->session);
+    return 0;
+}
+
+static int
+Cursor_clear(Cursor *self)
+{
+    Py_CLEAR(self->session);
+    return 0;
+}
+
+static void
+Cursor_dealloc(Cursor *self)
+{
+    PyTypeObject *tp = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    if (self->cursor != NULL) {
+        self->store->ops->cursor_close(self->cursor);
+        lev_store_unref(self->store);
+    }
+    if (self->query != NULL) {
+        bson_destroy(self->query);
+    }
+    if (self->projection != NULL) {
+        bson_destroy(self->projection);
+    }
+    if (self->sort != NULL) {
+        bson_destroy(self->sort);
+    }
+    free(self->coll);
+    Cursor_clear(self);
+    tp->tp_free((PyObject *)self);
+    Py_DECREF(tp);
+}
+
+static PyMethodDef Cursor_methods[] = {
+    {"next_batch", (PyCFunction)Cursor_next_batch, METH_O,
+     levrt_Cursor_next_batch_DOC},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot Cursor_slots[] = {
+    {Py_tp_doc, (void *)levrt_Cursor_DOC},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_init, Cursor_init},
+    {Py_tp_dealloc, Cursor_dealloc},
+    {Py_tp_traverse, Cursor_traverse},
+    {Py_tp_clear, Cursor_clear},
+    {Py_tp_methods, Cursor_methods},
+    {0, NULL},
+};
+
+static PyType_Spec Cursor_spec = {
+    .name = "levrt._levrt.Cursor",
+    .basicsize = sizeof(Cursor),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = Cursor_slots,
+};
+
+int
+levpy_cursor_setup(PyObject *module)
+{
+    struct levpy_state *st = levpy_state(module);
+
+    st->CursorType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Cursor_spec, NULL);
+    if (st->CursorType == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->CursorType);
+}

@@ -1,0 +1,94 @@
+/* levpy.h - what every file of the binding includes first. */
+#ifndef LEVPY_H
+#define LEVPY_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "compq.h"
+#include "levbson.h"
+#include "scope.h"
+#include "worker.h"
+#include <structmember.h>
+
+static inline void
+levpy_decrefp(void *p)
+{
+    Py_XDECREF(*(PyObject **)p);
+}
+/* Only where the GIL is held until the end of the scope. */
+#define _cleanup_pydecref_ _cleanup_(levpy_decrefp)
+
+/* Every PyObject * of the module, once: the struct, traverse and clear are
+ * all made from this list, so none of them can forget a member. */
+#define LEVPY_STATE(X)                                                        \
+    X(PyObject, errors)  /* levrt.errors */                                   \
+    X(PyObject, glue)    /* levrt.glue */                                     \
+    X(PyObject, bridges) /* loop -> Bridge, weak */                           \
+    X(PyObject, get_running_loop)                                             \
+    X(PyObject, CancelledError)                                               \
+    X(PyTypeObject, BridgeType)                                               \
+    X(PyTypeObject, OpType)                                                   \
+    X(PyTypeObject, SessionType)                                              \
+    X(PyTypeObject, CursorType)                                               \
+    X(PyTypeObject, CrType)                                                   \
+    X(PyTypeObject, TaskType)                                                 \
+    X(PyTypeObject, DocumentType)                                             \
+    X(PyObject, str_add_reader)                                               \
+    X(PyObject, str_create_future)                                            \
+    X(PyObject, str_done)                                                     \
+    X(PyObject, str_future_blocking)                                          \
+    X(PyObject, str_remove_reader)                                            \
+    X(PyObject, str_set_result)
+
+struct levpy_state {
+    struct levbson_state bson; /* first: the codec's own types find it there */
+#define X(type, name) type *name;
+    LEVPY_STATE(X)
+#undef X
+    struct lev_pool *pool; /* made when the first job comes */
+    pid_t pool_pid;
+};
+
+extern struct PyModuleDef levpy_module;
+
+static inline struct levpy_state *
+levpy_state(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+static inline struct levpy_state *
+levpy_state_of(PyObject *self)
+{
+    return levpy_state(PyType_GetModuleByDef(Py_TYPE(self), &levpy_module));
+}
+
+/* error.c: sets the exception that `err` stands for; NULL. */
+PyObject *levpy_raise(struct levpy_state *st, const struct lev_error *err);
+/* The exception as an object, not set; NULL with one set on failure. */
+PyObject *levpy_error_new(struct levpy_state *st, const struct lev_error *err);
+
+/* bridge.c */
+typedef struct {
+    PyObject_HEAD
+    PyObject *loop;
+    struct lev_compq *queue;
+} Bridge;
+
+/* The running loop's, made on first use; a new reference. */
+Bridge *levpy_bridge_current(struct levpy_state *st);
+
+/* op.c: the module's function `begin`. */
+PyObject *levpy_begin(PyObject *module, PyObject *op);
+
+/* Each adds one type to the module. */
+int levpy_bridge_setup(PyObject *module);
+int levpy_op_setup(PyObject *module);
+int levpy_session_setup(PyObject *module);
+int levpy_cursor_setup(PyObject *module);
+int levpy_cr_setup(PyObject *module);
+int levpy_task_setup(PyObject *module);
+int levpy_document_setup(PyObject *module);
+
+#endif

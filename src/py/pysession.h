@@ -1,0 +1,37 @@
+/* pysession.h - the session as Python sees it: the core's, and a log sink. */
+#ifndef LEVPY_PYSESSION_H
+#define LEVPY_PYSESSION_H
+
+#include "op.h"
+#include "session.h"
+
+typedef struct {
+    PyObject_HEAD
+    struct lev_session *core;
+    Bridge *bridge; /* of the loop it was made on: log records go there */
+    PyObject *log;  /* callable(level, logger, text) */
+    struct levpy_log *sink;
+    struct levpy_lane *lane; /* of ordered updates */
+} Session;
+
+/* The session of the running loop, made where there is none; a new reference.
+ * The glue decides: levrt.run() has made one, or it is implicit. */
+Session *levpy_session_current(struct levpy_state *st);
+
+/* `value` (a mapping, or None) as BSON; NULL without an exception for None. */
+int levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
+                  bson_t **out);
+/* A projection: a mapping, a list of names, one name, or None. */
+int levpy_projection(struct levpy_state *st, PyObject *value, bson_t **out);
+
+/* An op for the first document that matches, or None. Takes the BSON over. */
+PyObject *levpy_find_one(struct levpy_state *st, Session *session,
+                         const char *name, const char *coll, bson_t *query,
+                         bson_t *projection);
+/* An op for an update: a tuple (matched, modified, upserted id or None). Takes
+ * the BSON over. */
+PyObject *levpy_update(struct levpy_state *st, Session *session,
+                       const char *name, const char *coll, bson_t *query,
+                       bson_t *change, bool upsert, bool multi);
+
+#endif

@@ -1,0 +1,883 @@
+/* session.c - levrt._levrt.Session: a job's engines, store and log records. */
+
+#include "task.h"
+
+#include "docstrings.h"
+
+/* ---- log records, from any thread to the loop's ---- */
+
+struct levpy_log {
+    struct lev_log base;
+    atomic_int refs; /* the core session's, and one of each record under way */
+    pthread_mutex_t mutex;
+    Session *session; /* borrowed; NULL when nobody listens any more */
+};
+
+struct record {
+    struct lev_completion done;
+    struct levpy_log *sink; /* a reference */
+    int level;
+    char logger[160];
+    size_t len;
+    char text[];
+};
+
+static void
+sink_unref(struct levpy_log *sink)
+{
+    if (atomic_fetch_sub(&sink->refs, 1) == 1) {
+        pthread_mutex_destroy(&sink->mutex);
+        free(sink);
+    }
+}
+
+static void
+record_deliver(struct lev_completion *c)
+{
+    struct record *r = lev_container_of(c, struct record, done);
+    _cleanup_pydecref_ PyObject *none = NULL;
+    Session *session;
+
+    pthread_mutex_lock(&r->sink->mutex);
+    session = r->sink->session;
+    pthread_mutex_unlock(&r->sink->mutex);
+    /* Closing takes place on this thread: what was open above still is. */
+    if (session != NULL) {
+        none = PyObject_CallFunction(
+            session->log, "isN", r->level, r->logger,
+            PyUnicode_DecodeUTF8(r->text, (Py_ssize_t)r->len, "replace"));
+        if (none == NULL) {
+            PyErr_WriteUnraisable(session->log);
+        }
+    }
+    sink_unref(r->sink);
+    free(r);
+}
+
+static void
+log_emit(struct lev_log *log, int level, const char *logger, const char *text,
+         size_t len)
+{
+    struct levpy_log *sink = lev_container_of(log, struct levpy_log, base);
+    struct record *r = malloc(sizeof(*r) + len);
+
+    if (r == NULL) {
+        return;
+    }
+    r->done.deliver = record_deliver;
+    r->sink = sink;
+    r->level = level;
+    r->len = len;
+    snprintf(r->logger, sizeof(r->logger), "%s", logger);
+    memcpy(r->text, text, len);
+    pthread_mutex_lock(&sink->mutex);
+    if (sink->session != NULL) {
+        atomic_fetch_add(&sink->refs, 1);
+        lev_compq_push(sink->session->bridge->queue, &r->done);
+        r = NULL;
+    }
+    pthread_mutex_unlock(&sink->mutex);
+    free(r);
+}
+
+static void
+log_destroy(struct lev_log *log)
+{
+    sink_unref(lev_container_of(log, struct levpy_log, base));
+}
+
+static struct levpy_log *
+sink_new(Session *session)
+{
+    struct levpy_log *sink = calloc(1, sizeof(*sink));
+
+    if (sink != NULL) {
+        sink->base.emit = log_emit;
+        sink->base.destroy = log_destroy;
+        sink->refs = 1;
+        sink->session = session;
+        pthread_mutex_init(&sink->mutex, NULL);
+    }
+    return sink;
+}
+
+static void
+sink_silence(struct levpy_log *sink)
+{
+    pthread_mutex_lock(&sink->mutex);
+    sink->session = NULL;
+    pthread_mutex_unlock(&sink->mutex);
+}
+
+/* ---- arguments ---- */
+
+int
+levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
+              bson_t **out)
+{
+    _cleanup_levbson_out_ struct levbson_out bytes = {0};
+
+    *out = NULL;
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    if (!PyMapping_Check(value) || PyUnicode_Check(value) ||
+        PySequence_Check(value))
+    {
+        if (!PyDict_Check(value)) {
+            PyErr_Format(PyExc_TypeError, "%s must be a mapping, not %s", what,
+                         Py_TYPE(value)->tp_name);
+            return -1;
+        }
+    }
+    if (levbson_encode(&st->bson, value, &bytes) < 0) {
+        return -1;
+    }
+    *out = bson_new_from_data(bytes.data, bytes.len);
+    if (*out == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static int
+append_name(bson_t *doc, PyObject *name)
+{
+    const char *text;
+
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError,
+                     "a projection's names must be str, not %s",
+                     Py_TYPE(name)->tp_name);
+        return -1;
+    }
+    text = PyUnicode_AsUTF8(name);
+    if (text == NULL) {
+        return -1;
+    }
+    BSON_APPEND_INT32(doc, text, 1);
+    return 0;
+}
+
+static int
+append_names(bson_t *doc, PyObject *names)
+{
+    _cleanup_pydecref_ PyObject *fast =
+        PySequence_Fast(names, "projection must be a mapping, a list of names "
+                               "or one name");
+
+    if (fast == NULL) {
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast); i++) {
+        if (append_name(doc, PySequence_Fast_GET_ITEM(fast, i)) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+levpy_projection(struct levpy_state *st, PyObject *value, bson_t **out)
+{
+    bool one = value != NULL && PyUnicode_Check(value);
+    bson_t *doc;
+
+    if (value != NULL && !one && !PyList_Check(value) && !PyTuple_Check(value))
+    {
+        return levpy_to_bson(st, value, "projection", out);
+    }
+    *out = NULL;
+    if (value == NULL) {
+        return 0;
+    }
+    doc = bson_new();
+    if ((one ? append_name(doc, value) : append_names(doc, value)) < 0) {
+        bson_destroy(doc);
+        return -1;
+    }
+    *out = doc;
+    return 0;
+}
+
+/* ---- ops on the store ---- */
+
+/* Everything a store's call may need; each op uses its part. */
+struct store_job {
+    struct levpy_job job;
+    struct lev_session *core;
+    char *coll;
+    bson_t *query, *projection, *sort, *change;
+    bson_t **docs;
+    size_t docs_n;
+    bool upsert, multi;
+    int64_t count;
+    struct lev_buf out;
+    struct lev_update_result result;
+};
+
+static void
+destroy_bson(bson_t *doc)
+{
+    if (doc != NULL) {
+        bson_destroy(doc);
+    }
+}
+
+static void
+store_job_release(struct levpy_job *job)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+
+    free(sj->coll);
+    destroy_bson(sj->query);
+    destroy_bson(sj->projection);
+    destroy_bson(sj->sort);
+    destroy_bson(sj->change);
+    for (size_t i = 0; i < sj->docs_n; i++) {
+        destroy_bson(sj->docs[i]);
+    }
+    free(sj->docs);
+    lev_buf_deinit(&sj->out);
+    if (sj->result.upserted) {
+        bson_value_destroy(&sj->result.upserted_id);
+    }
+}
+
+static struct store_job *
+store_job_new(const struct levpy_job_type *type, Session *session,
+              const char *coll)
+{
+    struct store_job *sj = levpy_job_new(type, sizeof(*sj));
+
+    if (sj == NULL) {
+        return NULL;
+    }
+    sj->core = session->core;
+    sj->coll = strdup(coll);
+    if (sj->coll == NULL) {
+        levpy_job_free(&sj->job);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return sj;
+}
+
+static int
+find_one_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+    const struct lev_find f = {.coll = sj->coll,
+                               .query = sj->query,
+                               .projection = sj->projection,
+                               .limit = 1};
+    struct lev_cursor *cursor;
+    int n;
+
+    if (store == NULL) {
+        return -1;
+    }
+    cursor = store->ops->find(store, scope, &f, &job->err);
+    if (cursor == NULL) {
+        return -1;
+    }
+    n = store->ops->next(cursor, scope, 1, &sj->out, &job->err);
+    store->ops->cursor_close(cursor);
+    sj->count = n;
+    return n < 0 ? -1 : 0;
+}
+
+static PyObject *
+find_one_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+
+    if (sj->count == 0) {
+        Py_RETURN_NONE;
+    }
+    return levbson_decode(&st->bson, (const uint8_t *)sj->out.data,
+                          sj->out.len);
+}
+
+PyObject *
+levpy_find_one(struct levpy_state *st, Session *session, const char *name,
+               const char *coll, bson_t *query, bson_t *projection)
+{
+    static const struct levpy_job_type type = {
+        "find_one", find_one_work, find_one_finish, store_job_release};
+    struct store_job *sj = store_job_new(&type, session, coll);
+    PyObject *op;
+
+    if (sj == NULL) {
+        destroy_bson(query);
+        destroy_bson(projection);
+        return NULL;
+    }
+    sj->query = query;
+    sj->projection = projection;
+    op = levpy_job_op(st, sj, (PyObject *)session);
+    if (op != NULL) {
+        ((Op *)op)->name = name;
+    }
+    return op;
+}
+
+static int
+update_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+    const struct lev_update u = {.coll = sj->coll,
+                                 .query = sj->query,
+                                 .update = sj->change,
+                                 .upsert = sj->upsert,
+                                 .multi = sj->multi};
+
+    if (store == NULL) {
+        return -1;
+    }
+    return store->ops->update(store, scope, &u, &sj->result, &job->err);
+}
+
+/* A BSON value by itself, through a document that holds nothing else. */
+static PyObject *
+value_to_python(struct levpy_state *st, const bson_value_t *value)
+{
+    bson_t doc = BSON_INITIALIZER;
+    _cleanup_pydecref_ PyObject *dict = NULL;
+
+    BSON_APPEND_VALUE(&doc, "v", value);
+    dict = levbson_decode(&st->bson, bson_get_data(&doc), doc.len);
+    bson_destroy(&doc);
+    return dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemString(dict, "v"));
+}
+
+static PyObject *
+update_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    PyObject *id = sj->result.upserted
+                       ? value_to_python(st, &sj->result.upserted_id)
+                       : Py_NewRef(Py_None);
+
+    return id == NULL ? NULL
+                      : Py_BuildValue("LLN", (long long)sj->result.matched,
+                                      (long long)sj->result.modified, id);
+}
+
+PyObject *
+levpy_update(struct levpy_state *st, Session *session, const char *name,
+             const char *coll, bson_t *query, bson_t *change, bool upsert,
+             bool multi)
+{
+    static const struct levpy_job_type type = {
+        "update", update_work, update_finish, store_job_release};
+    struct store_job *sj = store_job_new(&type, session, coll);
+    PyObject *op;
+
+    if (sj == NULL) {
+        destroy_bson(query);
+        destroy_bson(change);
+        return NULL;
+    }
+    sj->query = query;
+    sj->change = change;
+    sj->upsert = upsert;
+    sj->multi = multi;
+    op = levpy_job_op(st, sj, (PyObject *)session);
+    if (op != NULL) {
+        ((Op *)op)->name = name;
+    }
+    return op;
+}
+
+static int
+insert_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+
+    if (store == NULL) {
+        return -1;
+    }
+    return store->ops->insert(store, scope, sj->coll,
+                              (const bson_t *const *)sj->docs, sj->docs_n,
+                              &job->err);
+}
+
+static PyObject *
+none_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    Py_RETURN_NONE;
+}
+
+static int
+count_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+
+    if (store == NULL) {
+        return -1;
+    }
+    return store->ops->count(store, scope, sj->coll, sj->query, &sj->count,
+                             &job->err);
+}
+
+static PyObject *
+count_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+
+    return PyLong_FromLongLong(sj->count);
+}
+
+static int
+collections_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+
+    if (store == NULL) {
+        return -1;
+    }
+    sj->query = bson_new();
+    return store->ops->collections(store, scope, sj->query, &job->err);
+}
+
+static PyObject *
+collections_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    _cleanup_pydecref_ PyObject *dict =
+        levbson_decode(&st->bson, bson_get_data(sj->query), sj->query->len);
+
+    return dict == NULL ? NULL : PyDict_Values(dict);
+}
+
+static PyObject *
+Session_find_one(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"coll", "query", "projection", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    PyObject *query = NULL, *projection = NULL;
+    bson_t *q, *p = NULL;
+    const char *coll;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|OO:find_one", keywords,
+                                     &coll, &query, &projection) ||
+        levpy_to_bson(st, query, "query", &q) < 0)
+    {
+        return NULL;
+    }
+    if (levpy_projection(st, projection == Py_None ? NULL : projection, &p) <
+        0) {
+        destroy_bson(q);
+        return NULL;
+    }
+    return levpy_find_one(st, self, "Collection.find_one", coll, q, p);
+}
+
+static PyObject *
+Session_update(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"coll",  "query",   "update", "upsert",
+                               "multi", "ordered", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    PyObject *query, *change, *op;
+    int upsert = 0, multi = 0, ordered = 0;
+    bson_t *q, *c;
+    const char *coll;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOO|$ppp:update", keywords,
+                                     &coll, &query, &change, &upsert, &multi,
+                                     &ordered) ||
+        levpy_to_bson(st, query, "query", &q) < 0)
+    {
+        return NULL;
+    }
+    if (levpy_to_bson(st, change, "update", &c) < 0) {
+        destroy_bson(q);
+        return NULL;
+    }
+    op = levpy_update(st, self, "Collection.update", coll, q, c, upsert != 0,
+                      multi != 0);
+    if (op != NULL && ordered) {
+        ((struct levpy_job *)((Op *)op)->job)->lane = self->lane;
+    }
+    return op;
+}
+
+static PyObject *
+Session_insert(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static const struct levpy_job_type type = {
+        "Collection.insert", insert_work, none_finish, store_job_release};
+    static char *keywords[] = {"coll", "documents", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    _cleanup_pydecref_ PyObject *fast = NULL;
+    struct store_job *sj;
+    PyObject *docs;
+    const char *coll;
+    Py_ssize_t n;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO:insert", keywords,
+                                     &coll, &docs))
+    {
+        return NULL;
+    }
+    fast = PySequence_Fast(docs, "documents must be a list of mappings");
+    if (fast == NULL || (sj = store_job_new(&type, self, coll)) == NULL) {
+        return NULL;
+    }
+    n = PySequence_Fast_GET_SIZE(fast);
+    sj->docs = calloc((size_t)n + 1, sizeof(*sj->docs));
+    if (sj->docs == NULL) {
+        levpy_job_free(&sj->job);
+        return PyErr_NoMemory();
+    }
+    for (Py_ssize_t i = 0; i < n && i < PySequence_Fast_GET_SIZE(fast); i++) {
+        PyObject *doc = PySequence_Fast_GET_ITEM(fast, i);
+
+        if (levpy_to_bson(st, doc, "a document", &sj->docs[i]) < 0 ||
+            sj->docs[i] == NULL)
+        {
+            if (!PyErr_Occurred()) {
+                PyErr_SetString(PyExc_TypeError,
+                                "a document must be a mapping, not None");
+            }
+            levpy_job_free(&sj->job);
+            return NULL;
+        }
+        sj->docs_n = (size_t)i + 1;
+    }
+    return levpy_job_op(st, sj, (PyObject *)self);
+}
+
+static PyObject *
+Session_count(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static const struct levpy_job_type type = {"Collection.count_documents",
+                                               count_work, count_finish,
+                                               store_job_release};
+    static char *keywords[] = {"coll", "query", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    PyObject *query = NULL;
+    struct store_job *sj;
+    const char *coll;
+    bson_t *q;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|O:count", keywords,
+                                     &coll, &query) ||
+        levpy_to_bson(st, query, "query", &q) < 0)
+    {
+        return NULL;
+    }
+    sj = store_job_new(&type, self, coll);
+    if (sj == NULL) {
+        destroy_bson(q);
+        return NULL;
+    }
+    sj->query = q;
+    return levpy_job_op(st, sj, (PyObject *)self);
+}
+
+static PyObject *
+Session_collections(Session *self, PyObject *Py_UNUSED(unused))
+{
+    static const struct levpy_job_type type = {
+        "Session.collections", collections_work, collections_finish,
+        store_job_release};
+    struct store_job *sj = store_job_new(&type, self, "");
+
+    return sj == NULL ? NULL
+                      : levpy_job_op(levpy_state_of((PyObject *)self), sj,
+                                     (PyObject *)self);
+}
+
+static PyObject *
+Session_stop(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"hurry", NULL};
+    int hurry = 0;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|p:stop", keywords,
+                                     &hurry)) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLong(lev_session_stop(self->core, hurry != 0));
+}
+
+static PyObject *
+Session_document(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"coll", "oid", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    uint8_t bytes[LEVBSON_OID_LEN];
+    const char *coll;
+    PyObject *oid;
+    int rc;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO:document", keywords,
+                                     &coll, &oid) ||
+        (rc = levbson_oid_get(&st->bson, oid, bytes)) < 0)
+    {
+        return NULL;
+    }
+    if (rc == 0) {
+        return PyErr_Format(PyExc_TypeError, "oid must be ObjectId, not %s",
+                            Py_TYPE(oid)->tp_name);
+    }
+    return (PyObject *)levpy_document_new(st, self, coll, bytes);
+}
+
+static int
+close_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+
+    lev_session_close(sj->core, scope);
+    return 0;
+}
+
+static PyObject *
+Session_close(Session *self, PyObject *Py_UNUSED(unused))
+{
+    static const struct levpy_job_type type = {"Session.close", close_work,
+                                               none_finish, store_job_release};
+    struct store_job *sj = store_job_new(&type, self, "");
+
+    return sj == NULL ? NULL
+                      : levpy_job_op(levpy_state_of((PyObject *)self), sj,
+                                     (PyObject *)self);
+}
+
+/* ---- the type ---- */
+
+Session *
+levpy_session_current(struct levpy_state *st)
+{
+    PyObject *session = PyObject_CallMethod(st->glue, "current_session", NULL);
+
+    if (session != NULL && !Py_IS_TYPE(session, st->SessionType)) {
+        PyErr_SetString(PyExc_TypeError, "no session");
+        Py_CLEAR(session);
+    }
+    return (Session *)session;
+}
+
+static int64_t
+seconds(double s)
+{
+    return s <= 0       ? 0
+           : s >= 9.0e9 ? LEV_NEVER
+                        : (int64_t)(s * (double)LEV_SECOND);
+}
+
+static char **
+strings_of(PyObject *list)
+{
+    _cleanup_pydecref_ PyObject *fast =
+        PySequence_Fast(list, "bundle_argv must be a list of str");
+    Py_ssize_t n = fast == NULL ? 0 : PySequence_Fast_GET_SIZE(fast);
+    char **v;
+
+    if (fast == NULL) {
+        return NULL;
+    }
+    v = calloc((size_t)n + 1, sizeof(*v));
+    for (Py_ssize_t i = 0; v != NULL && i < n; i++) {
+        const char *text = PyUnicode_AsUTF8(PySequence_Fast_GET_ITEM(fast, i));
+
+        if (text == NULL || (v[i] = strdup(text)) == NULL) {
+            lev_strv_free(v);
+            v = NULL;
+        }
+    }
+    if (v == NULL && !PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+    return v;
+}
+
+static int
+create_core(Session *self, struct levpy_state *st,
+            struct lev_session_config *config, const char *engine,
+            const char *source)
+{
+    struct lev_error err;
+
+    if (lev_discover_from_env(&config->discover, engine, source, &err) < 0) {
+        levpy_raise(st, &err);
+        return -1;
+    }
+    self->lane = levpy_lane_new();
+    self->sink = self->lane == NULL ? NULL : sink_new(self);
+    if (self->sink == NULL) {
+        lev_discover_deinit(&config->discover);
+        PyErr_NoMemory();
+        return -1;
+    }
+    config->log = &self->sink->base;
+    self->core = lev_session_create(config, &err);
+    if (self->core == NULL) {
+        self->sink = NULL; /* it went with the session */
+        levpy_raise(st, &err);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+Session_init(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"job",
+                               "user",
+                               "store",
+                               "data_dir",
+                               "tool_registry",
+                               "engine",
+                               "engine_source",
+                               "bundle_argv",
+                               "pull_stall",
+                               "ready_timeout",
+                               "grace",
+                               "log",
+                               NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    struct lev_session_config config = {0};
+    const char *engine = NULL, *source = NULL;
+    double stall, ready, grace;
+    PyObject *argv, *log;
+    char **v;
+    int rc;
+
+    if (self->core != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the session is open already");
+        return -1;
+    }
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$ssssszzOdddO:Session",
+                                     keywords, &config.job, &config.user,
+                                     &config.store, &config.data_dir,
+                                     &config.tool_registry, &engine, &source,
+                                     &argv, &stall, &ready, &grace, &log))
+    {
+        return -1;
+    }
+    config.pull_stall = seconds(stall);
+    config.ready_timeout = seconds(ready);
+    config.grace = seconds(grace);
+    Py_XSETREF(self->log, Py_NewRef(log));
+    Py_XSETREF(self->bridge, levpy_bridge_current(st));
+    if (self->bridge == NULL || (v = strings_of(argv)) == NULL) {
+        return -1;
+    }
+    config.bundle_argv = (const char *const *)v;
+    rc = create_core(self, st, &config, engine, source);
+    lev_strv_free(v);
+    return rc;
+}
+
+static PyObject *
+Session_id(Session *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(lev_session_id(self->core));
+}
+
+static int
+Session_traverse(Session *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->bridge);
+    Py_VISIT(self->log);
+    return 0;
+}
+
+static int
+Session_clear(Session *self)
+{
+    Py_CLEAR(self->bridge);
+    Py_CLEAR(self->log);
+    return 0;
+}
+
+static void
+Session_dealloc(Session *self)
+{
+    PyTypeObject *tp = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    if (self->sink != NULL) {
+        sink_silence(self->sink);
+    }
+    levpy_lane_unref(self->lane);
+    if (self->core != NULL) {
+        /* Closing the store may wait for its writer. */
+        Py_BEGIN_ALLOW_THREADS
+        lev_session_unref(self->core);
+        Py_END_ALLOW_THREADS
+    }
+    Session_clear(self);
+    tp->tp_free((PyObject *)self);
+    Py_DECREF(tp);
+}
+
+#define METHOD(name, doc)                                                     \
+    {                                                                         \
+#        name, (PyCFunction)(void (*)(void))Session_##name,                   \
+            METH_VARARGS | METH_KEYWORDS, doc                                 \
+    }
+
+static PyMethodDef Session_methods[] = {
+    METHOD(find_one, levrt_Session_find_one_DOC),
+    METHOD(update, levrt_Session_update_DOC),
+    METHOD(insert, levrt_Session_insert_DOC),
+    METHOD(count, levrt_Session_count_DOC),
+    METHOD(stop, levrt_Session_stop_DOC),
+    METHOD(document, levrt_Session_document_DOC),
+    {"collections", (PyCFunction)Session_collections, METH_NOARGS,
+     levrt_Session_collections_DOC},
+    {"close", (PyCFunction)Session_close, METH_NOARGS,
+     levrt_Session_close_DOC},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Session_getset[] = {
+    {"id", (getter)Session_id, NULL, levrt_Session_id_DOC, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Session_slots[] = {
+    {Py_tp_doc, (void *)levrt_Session_DOC},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_init, Session_init},
+    {Py_tp_dealloc, Session_dealloc},
+    {Py_tp_traverse, Session_traverse},
+    {Py_tp_clear, Session_clear},
+    {Py_tp_methods, Session_methods},
+    {Py_tp_getset, Session_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Session_spec = {
+    .name = "levrt._levrt.Session",
+    .basicsize = sizeof(Session),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = Session_slots,
+};
+
+int
+levpy_session_setup(PyObject *module)
+{
+    struct levpy_state *st = levpy_state(module);
+
+    st->SessionType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Session_spec, NULL);
+    if (st->SessionType == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->SessionType);
+}

@@ -1,0 +1,697 @@
+/* task.c - levrt.Task: a run under way, and the ops that wait for it.
+ *
+ * The core's run reports twice, on its own thread; both reports come here
+ * through the bridge of the loop that started it. Until the second one the
+ * task keeps a reference to itself, so that a run nobody waits for any more is
+ * seen to its end.
+ */
+
+#include "task.h"
+
+#include <signal.h>
+
+#include "docstrings.h"
+
+struct Task {
+    PyObject_HEAD
+    struct lev_run *run;
+    Session *session;
+    Bridge *bridge;
+    Document *document;
+    PyObject *waiters; /* list of Op: each is completed when the run ends */
+    Op *starter;       /* completed when it is ready */
+    bool ended;
+    struct lev_completion ready_c, ended_c;
+};
+
+static void
+on_ready(void *ctx)
+{
+    Task *task = ctx;
+
+    lev_compq_push(task->bridge->queue, &task->ready_c);
+}
+
+static void
+on_ended(void *ctx)
+{
+    Task *task = ctx;
+
+    lev_compq_push(task->bridge->queue, &task->ended_c);
+}
+
+/* ---- how it ended ---- */
+
+static PyObject *
+text_or_none(const char *text)
+{
+    if (text == NULL) {
+        Py_RETURN_NONE;
+    }
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
+static PyObject *
+argv_of(char *const *argv)
+{
+    _cleanup_pydecref_ PyObject *list = PyList_New(0);
+
+    for (; list != NULL && argv != NULL && *argv != NULL; argv++) {
+        _cleanup_pydecref_ PyObject *item = text_or_none(*argv);
+
+        if (item == NULL || PyList_Append(list, item) < 0) {
+            return NULL;
+        }
+    }
+    return lev_steal(list);
+}
+
+static PyObject *
+run_record(struct levpy_state *st, const struct lev_run_result *r)
+{
+    return PyObject_CallMethod(
+        st->glue, "run_record", "NNNiiiLLL", text_or_none(r->image),
+        text_or_none(r->digest), argv_of(r->argv), r->exit_code, r->signal,
+        (int)r->oom_killed, (long long)r->started, (long long)r->finished,
+        (long long)r->peak_memory);
+}
+
+/* The exception that the result stands for, as an object. */
+static PyObject *
+failure(struct levpy_state *st, Task *task)
+{
+    const struct lev_run_result *r = lev_run_result(task->run);
+
+    return PyObject_CallMethod(
+        st->glue, "failure", "OOsNisiiiNsNNNN", task, task->document,
+        levpy_exception_name(r->err.code), text_or_none(r->err.msg),
+        r->err.detail, r->phase, r->exit_code, r->signal, (int)r->oom_killed,
+        text_or_none(r->log_tail), r->hint, text_or_none(r->remote_type),
+        text_or_none(r->remote_text), text_or_none(r->traceback),
+        text_or_none(r->builtin));
+}
+
+/* Gives one waiter what it waits for: the document, or the failure. */
+static void
+complete_done(struct levpy_state *st, Task *task, Op *op)
+{
+    _cleanup_pydecref_ PyObject *exc = NULL;
+
+    if (lev_run_result(task->run)->err.code == LEV_OK) {
+        levpy_op_complete(op, Py_NewRef(task->document));
+        return;
+    }
+    exc = failure(st, task);
+    if (exc != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    }
+    levpy_op_complete(op, NULL);
+}
+
+/* ---- ops ---- */
+
+/* What an op of a task does when the run ends: op->job points to one. */
+struct at_end {
+    void (*complete)(struct levpy_state *st, Task *task, Op *op);
+};
+
+static void
+complete_quietly(struct levpy_state *st, Task *task, Op *op)
+{
+    levpy_op_complete(op, Py_NewRef(Py_None));
+}
+
+static struct at_end at_end_done = {complete_done};
+static struct at_end at_end_quiet = {complete_quietly};
+
+static Task *
+task_of(Op *op)
+{
+    return (Task *)op->owner;
+}
+
+/* Completes the op when the run has ended, which may be now. */
+static int
+wait_for_end(Op *op, struct at_end *what)
+{
+    Task *task = task_of(op);
+
+    op->job = what;
+    if (task->ended) {
+        what->complete(levpy_state_of((PyObject *)op), task, op);
+        return 0;
+    }
+    return PyList_Append(task->waiters, (PyObject *)op);
+}
+
+static void
+ready_deliver(struct lev_completion *c)
+{
+    Task *task = lev_container_of(c, Task, ready_c);
+    Op *op = task->starter;
+
+    /* A start that is being cancelled waits for the end. */
+    if (op == NULL || op->thrown != NULL || op->state != LEVPY_OP_RUNNING) {
+        return;
+    }
+    task->starter = NULL;
+    levpy_op_complete(op, Py_NewRef(task));
+    Py_DECREF(op);
+}
+
+static void
+ended_deliver(struct lev_completion *c)
+{
+    Task *task = lev_container_of(c, Task, ended_c);
+    struct levpy_state *st = levpy_state_of((PyObject *)task);
+    _cleanup_pydecref_ PyObject *waiters = lev_steal(task->waiters);
+    _cleanup_pydecref_ PyObject *starter =
+        (PyObject *)lev_steal(task->starter);
+
+    task->ended = true;
+    task->document->run = run_record(st, lev_run_result(task->run));
+    if (task->document->run == NULL) {
+        PyErr_WriteUnraisable((PyObject *)task);
+    }
+    if (starter != NULL) {
+        complete_done(st, task, (Op *)starter);
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(waiters); i++) {
+        Op *op = (Op *)PyList_GET_ITEM(waiters, i);
+
+        ((struct at_end *)op->job)->complete(st, task, op);
+    }
+    Py_DECREF(task); /* the run's reference */
+}
+
+/* Starts a run of `cr`; a new reference. */
+static Task *
+task_start(struct levpy_state *st, Cr *cr, bool want_address)
+{
+    _cleanup_pydecref_ Session *session = levpy_session_current(st);
+    _cleanup_pydecref_ PyObject *prefix = NULL, *debug = NULL;
+    _cleanup_pydecref_ Task *task = NULL;
+    struct lev_run_callbacks callbacks = {on_ready, on_ended, NULL};
+    struct lev_run_spec *spec;
+    struct lev_error err;
+
+    if (session == NULL) {
+        return NULL;
+    }
+    prefix = PyObject_CallMethod(st->glue, "namespace_prefix", NULL);
+    debug = PyObject_CallMethod(st->glue, "wants_output", NULL);
+    if (prefix == NULL || debug == NULL) {
+        return NULL;
+    }
+    spec = levpy_cr_spec(st, cr, PyUnicode_AsUTF8(prefix));
+    if (spec == NULL) {
+        return NULL;
+    }
+    spec->want_address = want_address;
+    spec->debug_output = debug == Py_True;
+    task = PyObject_GC_New(Task, st->TaskType);
+    if (task == NULL) {
+        lev_run_spec_free(spec);
+        return NULL;
+    }
+    memset((char *)task + sizeof(PyObject), 0,
+           sizeof(*task) - sizeof(PyObject));
+    task->session = (Session *)Py_NewRef(session);
+    task->bridge = levpy_bridge_current(st);
+    task->waiters = PyList_New(0);
+    task->document = levpy_document_new(st, session, spec->coll, spec->doc_id);
+    task->ready_c.deliver = ready_deliver;
+    task->ended_c.deliver = ended_deliver;
+    PyObject_GC_Track(task);
+    if (task->bridge == NULL || task->waiters == NULL ||
+        task->document == NULL) {
+        lev_run_spec_free(spec);
+        return NULL;
+    }
+    callbacks.ctx = task;
+    task->run = lev_run_create(session->core, spec, &callbacks, &err);
+    if (task->run == NULL || lev_run_start(task->run, &err) < 0) {
+        levpy_raise(st, &err);
+        return NULL;
+    }
+    Py_INCREF(task); /* given back by ended_deliver() */
+    return lev_steal(task);
+}
+
+/* The op's owner becomes the task: what is cancelled is the run. */
+static Task *
+start_for(Op *op, bool want_address)
+{
+    Task *task = task_start(levpy_state_of((PyObject *)op), (Cr *)op->owner,
+                            want_address);
+
+    if (task != NULL) {
+        Py_SETREF(op->owner, (PyObject *)task);
+    }
+    return task;
+}
+
+static int
+cr_start_start(Op *op)
+{
+    Task *task = start_for(op, true);
+
+    if (task == NULL) {
+        return -1;
+    }
+    task->starter = (Op *)Py_NewRef(op);
+    return 0;
+}
+
+static int
+cr_done_start(Op *op)
+{
+    return start_for(op, false) == NULL ? -1 : wait_for_end(op, &at_end_done);
+}
+
+static int
+task_done_start(Op *op)
+{
+    return wait_for_end(op, &at_end_done);
+}
+
+static void
+run_cancel(Op *op)
+{
+    lev_run_stop(task_of(op)->run, -1, true);
+}
+
+static void
+run_hurry(Op *op)
+{
+    lev_run_hurry(task_of(op)->run);
+}
+
+/* The task that start() gave was never seen: its container goes first. */
+static bool
+start_undo(Op *op)
+{
+    Task *task = task_of(op);
+
+    lev_run_stop(task->run, -1, true);
+    if (task->ended || wait_for_end(op, &at_end_quiet) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+struct stop_args {
+    struct at_end at_end; /* first: op->job is read as one at the end */
+    int64_t grace;
+};
+
+static int
+task_stop_start(Op *op)
+{
+    struct stop_args *args = op->job;
+
+    lev_run_stop(task_of(op)->run, args->grace, false);
+    return wait_for_end(op, &args->at_end);
+}
+
+static void
+free_job(Op *op)
+{
+    free(op->job);
+    op->job = NULL;
+}
+
+static const struct levpy_op_kind cr_start_kind = {
+    .start = cr_start_start,
+    .cancel = run_cancel,
+    .hurry = run_hurry,
+    .undo = start_undo,
+};
+static const struct levpy_op_kind cr_done_kind = {
+    .start = cr_done_start, .cancel = run_cancel, .hurry = run_hurry};
+static const struct levpy_op_kind task_done_kind = {
+    .start = task_done_start, .cancel = run_cancel, .hurry = run_hurry};
+static const struct levpy_op_kind task_stop_kind = {
+    .start = task_stop_start,
+    .cancel = run_hurry, /* it stops already: not to wait is to kill */
+    .release = free_job,
+};
+
+PyObject *
+levpy_cr_start_op(struct levpy_state *st, Cr *cr)
+{
+    return (PyObject *)levpy_op_new(st, &cr_start_kind, "Cr.start",
+                                    (PyObject *)cr, NULL);
+}
+
+PyObject *
+levpy_cr_done_op(struct levpy_state *st, Cr *cr)
+{
+    return (PyObject *)levpy_op_new(st, &cr_done_kind, "Cr.done",
+                                    (PyObject *)cr, NULL);
+}
+
+/* ---- methods ---- */
+
+static PyObject *
+Task_done(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    return (PyObject *)levpy_op_new(levpy_state_of(self), &task_done_kind,
+                                    "Task.done", self, NULL);
+}
+
+static PyObject *
+Task_await(PyObject *self)
+{
+    return Task_done(self, NULL);
+}
+
+static PyObject *
+Task_stop(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"grace", NULL};
+    struct stop_args *stop;
+    double grace = 10;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|d:stop", keywords,
+                                     &grace)) {
+        return NULL;
+    }
+    if (!(grace >= 0)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "grace must not be a negative number of seconds");
+        return NULL;
+    }
+    stop = malloc(sizeof(*stop));
+    if (stop == NULL) {
+        return PyErr_NoMemory();
+    }
+    stop->at_end = at_end_quiet;
+    stop->grace =
+        grace > 9.0e8 ? LEV_NEVER / 4 : (int64_t)(grace * (double)LEV_SECOND);
+    return (PyObject *)levpy_op_new(levpy_state_of(self), &task_stop_kind,
+                                    "Task.stop", self, stop);
+}
+
+struct signal_job {
+    struct levpy_job job;
+    struct lev_run *run; /* the op's owner keeps it */
+    int signo;
+};
+
+static int
+signal_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct signal_job *sj = lev_container_of(job, struct signal_job, job);
+
+    return lev_run_signal(sj->run, scope, sj->signo, &job->err);
+}
+
+static PyObject *
+none_finish(struct levpy_job *job, struct levpy_state *st)
+{
+    Py_RETURN_NONE;
+}
+
+/* A signal's number from "SIGINT", "INT", a number, or a member of
+ * signal.Signals; -1 with an exception. */
+static int
+signal_number(PyObject *value)
+{
+    const char *text;
+
+    if (PyLong_Check(value) && !PyBool_Check(value)) {
+        long n = PyLong_AsLong(value);
+
+        if (n >= 1 && n <= 64) {
+            return (int)n;
+        }
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "signal must be 1 to 64, not %R",
+                     value);
+        return -1;
+    }
+    if (!PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError,
+                     "signal must be a name or a number, not %s",
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    text = PyUnicode_AsUTF8(value);
+    if (text == NULL) {
+        return -1;
+    }
+    if (strncmp(text, "SIG", 3) == 0) {
+        text += 3;
+    }
+    for (int i = 1; i < NSIG; i++) {
+        const char *known = sigabbrev_np(i);
+
+        if (known != NULL && strcmp(known, text) == 0) {
+            return i;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "%R is no signal's name", value);
+    return -1;
+}
+
+static PyObject *
+Task_signal(Task *self, PyObject *args, PyObject *kwargs)
+{
+    static const struct levpy_job_type type = {"Task.signal", signal_work,
+                                               none_finish, NULL};
+    static char *keywords[] = {"signal", NULL};
+    PyObject *value = NULL;
+    struct signal_job *sj;
+    int signo = SIGINT;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:signal", keywords,
+                                     &value)) {
+        return NULL;
+    }
+    if (value != NULL && (signo = signal_number(value)) < 0) {
+        return NULL;
+    }
+    sj = levpy_job_new(&type, sizeof(*sj));
+    if (sj == NULL) {
+        return NULL;
+    }
+    sj->run = self->run;
+    sj->signo = signo;
+    return levpy_job_op(levpy_state_of((PyObject *)self), sj,
+                        (PyObject *)self);
+}
+
+/* ---- logs ---- */
+
+static PyObject *
+Task_read_logs(Task *self, PyObject *arg)
+{
+    _cleanup_buf_ struct lev_buf out = {0};
+    unsigned long long start = PyLong_AsUnsignedLongLong(arg);
+    uint64_t pos = start;
+    struct lev_error err;
+    int rc;
+
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    rc = lev_run_logs(self->run, &pos, &out, &err);
+    if (rc < 0) {
+        return levpy_raise(levpy_state_of((PyObject *)self), &err);
+    }
+    return Py_BuildValue("y#KO", lev_buf_text(&out), (Py_ssize_t)out.len,
+                         (unsigned long long)pos,
+                         rc == 1 ? Py_True : Py_False);
+}
+
+/* Waits for more output behind a position; lives until it is delivered. */
+struct log_wait {
+    struct lev_completion c;
+    uint64_t pos;
+    Op *op; /* a reference while it waits */
+};
+
+static void
+log_wait_deliver(struct lev_completion *c)
+{
+    struct log_wait *w = lev_container_of(c, struct log_wait, c);
+    Op *op = lev_steal(w->op);
+
+    levpy_op_complete(op, Py_NewRef(Py_None));
+    Py_DECREF(op);
+}
+
+static void
+log_wait_notify(void *ctx)
+{
+    struct log_wait *w = ctx;
+
+    lev_compq_push(w->op->bridge->queue, &w->c);
+}
+
+static int
+log_wait_start(Op *op)
+{
+    struct log_wait *w = op->job;
+
+    w->c.deliver = log_wait_deliver;
+    w->op = (Op *)Py_NewRef(op);
+    lev_run_logs_notify(task_of(op)->run, w->pos, log_wait_notify, w);
+    return 0;
+}
+
+static void
+log_wait_cancel(Op *op)
+{
+    struct log_wait *w = op->job;
+
+    /* Not found: it has been notified, and its delivery is on the way. */
+    if (lev_run_logs_forget(task_of(op)->run, w)) {
+        log_wait_notify(w);
+    }
+}
+
+static PyObject *
+Task_more_logs(Task *self, PyObject *arg)
+{
+    static const struct levpy_op_kind kind = {.start = log_wait_start,
+                                              .cancel = log_wait_cancel,
+                                              .release = free_job};
+    unsigned long long pos = PyLong_AsUnsignedLongLong(arg);
+    struct log_wait *w;
+
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    w = calloc(1, sizeof(*w));
+    if (w == NULL) {
+        return PyErr_NoMemory();
+    }
+    w->pos = pos;
+    return (PyObject *)levpy_op_new(levpy_state_of((PyObject *)self), &kind,
+                                    "Task.logs", (PyObject *)self, w);
+}
+
+static PyObject *
+Task_logs(PyObject *self, PyObject *Py_UNUSED(unused))
+{
+    return PyObject_CallMethod(levpy_state_of(self)->glue, "follow_logs", "O",
+                               self);
+}
+
+/* ---- attributes and the type ---- */
+
+static PyObject *
+Task_id(Task *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(lev_run_number(self->run));
+}
+
+static PyObject *
+Task_host(Task *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(lev_run_address(self->run));
+}
+
+static PyObject *
+Task_name(Task *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(lev_run_name(self->run));
+}
+
+static PyObject *
+Task_repr(Task *self)
+{
+    return PyUnicode_FromFormat("<Task %u %s%s>", lev_run_number(self->run),
+                                lev_run_name(self->run),
+                                self->ended ? ", ended" : "");
+}
+
+static int
+Task_traverse(Task *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->session);
+    Py_VISIT(self->bridge);
+    Py_VISIT(self->document);
+    Py_VISIT(self->waiters);
+    Py_VISIT(self->starter);
+    return 0;
+}
+
+static int
+Task_clear(Task *self)
+{
+    Py_CLEAR(self->session);
+    Py_CLEAR(self->bridge);
+    Py_CLEAR(self->document);
+    Py_CLEAR(self->waiters);
+    Py_CLEAR(self->starter);
+    return 0;
+}
+
+static void
+Task_dealloc(Task *self)
+{
+    PyTypeObject *tp = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    lev_run_unref(self->run);
+    Task_clear(self);
+    tp->tp_free((PyObject *)self);
+    Py_DECREF(tp);
+}
+
+static PyMethodDef Task_methods[] = {
+    {"done", Task_done, METH_NOARGS, levrt_Task_done_DOC},
+    {"stop", (PyCFunction)(void (*)(void))Task_stop,
+     METH_VARARGS | METH_KEYWORDS, levrt_Task_stop_DOC},
+    {"signal", (PyCFunction)(void (*)(void))Task_signal,
+     METH_VARARGS | METH_KEYWORDS, levrt_Task_signal_DOC},
+    {"logs", Task_logs, METH_NOARGS, levrt_Task_logs_DOC},
+    {"_read_logs", (PyCFunction)Task_read_logs, METH_O, NULL},
+    {"_more_logs", (PyCFunction)Task_more_logs, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef Task_getset[] = {
+    {"id", (getter)Task_id, NULL, levrt_Task_id_DOC, NULL},
+    {"host", (getter)Task_host, NULL, levrt_Task_host_DOC, NULL},
+    {"name", (getter)Task_name, NULL, levrt_Task_name_DOC, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot Task_slots[] = {
+    {Py_tp_doc, (void *)levrt_Task_DOC},
+    {Py_tp_dealloc, Task_dealloc},
+    {Py_tp_traverse, Task_traverse},
+    {Py_tp_clear, Task_clear},
+    {Py_tp_repr, Task_repr},
+    {Py_am_await, Task_await},
+    {Py_tp_methods, Task_methods},
+    {Py_tp_getset, Task_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Task_spec = {
+    .name = "levrt.Task",
+    .basicsize = sizeof(Task),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Task_slots,
+};
+
+int
+levpy_task_setup(PyObject *module)
+{
+    struct levpy_state *st = levpy_state(module);
+
+    st->TaskType =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &Task_spec, NULL);
+    if (st->TaskType == NULL) {
+        return -1;
+    }
+    return PyModule_AddType(module, st->TaskType);
+}

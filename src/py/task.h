@@ -1,0 +1,28 @@
+/* task.h - a run as Python sees it. */
+#ifndef LEVPY_TASK_H
+#define LEVPY_TASK_H
+
+#include "cr.h"
+
+typedef struct Task Task;
+
+/* Ops that run a Cr: until it is ready, and until it has ended. */
+PyObject *levpy_cr_start_op(struct levpy_state *st, Cr *cr);
+PyObject *levpy_cr_done_op(struct levpy_state *st, Cr *cr);
+
+/* document.c */
+typedef struct {
+    PyObject_HEAD
+    Session *session;
+    char *coll;
+    uint8_t oid[12];
+    PyObject *run; /* RunRecord, or NULL while it has not ended */
+} Document;
+
+Document *levpy_document_new(struct levpy_state *st, Session *session,
+                             const char *coll, const uint8_t oid[12]);
+
+/* error.c: the name of the exception that stands for a code. */
+const char *levpy_exception_name(enum lev_errcode code);
+
+#endif
