@@ -130,41 +130,81 @@ levbson_take_cstring(struct decoder *d, struct span *s, const char *what)
 
 /* Keys */
 
+/* The NUL that ends a key; NULL: there is none before `end`. Most keys are
+ * short: the zero byte of one word is found without a call. */
+static inline const uint8_t *
+find_nul(const uint8_t *p, const uint8_t *end)
+{
+    if (end - p >= 8) {
+        uint64_t word = get_le64(p);
+        uint64_t zeros =
+            (word - 0x0101010101010101ULL) & ~word & 0x8080808080808080ULL;
+
+        if (zeros != 0) { /* the lowest is exact, those above it may not be */
+            return p + __builtin_ctzll(zeros) / 8;
+        }
+    }
+    return memchr(p, '\0', (size_t)(end - p));
+}
+
+static inline uint64_t
+load32(const uint8_t *p)
+{
+    uint32_t n;
+
+    memcpy(&n, p, sizeof(n));
+    return n;
+}
+
+/* Two loads that overlap cover a key of up to 16 bytes; of a longer one its
+ * ends and its length must do. */
 static inline size_t
 hash_key(const uint8_t *p, size_t len)
 {
     uint64_t hash = len;
-    uint64_t tail = 0;
 
-    for (; len >= 8; p += 8, len -= 8) {
-        hash = (hash ^ load64(p)) * 0x9e3779b97f4a7c15ULL;
-        hash ^= hash >> 32;
+    if (len >= 8) {
+        hash += load64(p) ^ (load64(p + len - 8) * 3);
     }
-    for (size_t i = 0; i < len; i++) {
-        tail = tail << 8 | p[i];
+    else if (len >= 4) {
+        hash += load32(p) | load32(p + len - 4) << 32;
     }
-    hash = (hash ^ tail) * 0x9e3779b97f4a7c15ULL;
-    return (size_t)(hash >> 32) & (LEVBSON_KEYS - 1);
+    else if (len > 0) {
+        hash += (uint64_t)p[0] << 8 | (uint64_t)p[len / 2] << 16 |
+                (uint64_t)p[len - 1] << 24;
+    }
+    hash *= 0x9e3779b97f4a7c15ULL; /* its top bits depend on all of ours */
+    return (size_t)(hash >> (64 - LEVBSON_KEYS_BITS));
 }
 
+static inline bool
+is_key(PyObject *key, const uint8_t *p, size_t len)
+{
+    return key != NULL && (size_t)PyUnicode_GET_LENGTH(key) == len &&
+           memcmp(PyUnicode_1BYTE_DATA(key), p, len) == 0;
+}
+
+/* A key has two slots, side by side; the newest is in the first. Only ASCII
+ * is kept, whose characters are its bytes. */
 static PyObject *
 new_key(struct decoder *d, const uint8_t *p, size_t len)
 {
-    PyObject **slot, *key;
+    PyObject **slots, *key;
 
     if (len > KEY_CACHED_MAX) {
         return new_str(d, p, len, "key");
     }
-    slot = &d->st->keys[hash_key(p, len)];
-    key = *slot;
-    if (key != NULL && (size_t)PyUnicode_GET_LENGTH(key) == len &&
-        memcmp(PyUnicode_1BYTE_DATA(key), p, len) == 0)
-    {
-        return Py_NewRef(key);
+    slots = &d->st->keys[hash_key(p, len) & ~(size_t)1];
+    if (is_key(slots[0], p, len)) {
+        return Py_NewRef(slots[0]);
+    }
+    if (is_key(slots[1], p, len)) {
+        return Py_NewRef(slots[1]);
     }
     key = new_str(d, p, len, "key");
     if (key != NULL && PyUnicode_IS_ASCII(key)) {
-        Py_XSETREF(*slot, Py_NewRef(key));
+        Py_XSETREF(slots[1], slots[0]);
+        slots[0] = Py_NewRef(key);
     }
     return key;
 }
@@ -309,7 +349,7 @@ take_key(struct decoder *d, struct span *s, uint8_t *type, const uint8_t **key,
 
     *type = *s->p++;
     *key = s->p;
-    nul = memchr(s->p, '\0', span_left(s));
+    nul = find_nul(s->p, s->end);
     if (nul == NULL) {
         d->path = d->path->up;
         levbson_invalid(d, s->p, "a key has no end");

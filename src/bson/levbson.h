@@ -63,7 +63,8 @@
     X(PyObject, str_value)
 
 #define LEVBSON_OID_LEN 12
-#define LEVBSON_KEYS 512 /* a power of two */
+#define LEVBSON_KEYS_BITS 9
+#define LEVBSON_KEYS (1 << LEVBSON_KEYS_BITS)
 
 /* What new ObjectIds are made from; drawn anew after a fork. */
 struct levbson_oidgen {

@@ -1,15 +1,22 @@
 """Bytes that are not BSON: each codec says where, and all say the same."""
 
 import datetime as dt
-import decimal
 import random
 import re
 import struct
-import uuid
-from typing import Any
 
 import pytest
-from bson_cases import CODECS, NAMES, document, element, label, text
+from bson_cases import (
+    CODECS,
+    NAMES,
+    RICH,
+    document,
+    element,
+    label,
+    mutated,
+    outcome,
+    text,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,73 +201,12 @@ def test_bad_bytes(codec, data, at, path, message):
     assert str(caught.value).startswith(f"BSON, byte {at}, {path}: {message}")
 
 
-RICH = {
-    "target": "10.0.0.1",
-    "é": "ünïcödé €😀",
-    "ports": [{"port": 22, "open": True, "at": 1.5}, {"port": 2**40, "x": None}],
-    "raw": b"\0\1\2" * 5,
-    "when": dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC),
-    "id": uuid.UUID(int=2**127),
-    "cost": decimal.Decimal("-12.50"),
-    "like": re.compile("^a+", re.I),
-    "rest": [
-        lb.Timestamp(5, 6),
-        lb.Regex("(?<n>)", "z"),
-        lb.Binary(b"old", 2),
-        lb.MinKey(),
-        lb.MaxKey(),
-        lb.Code("f"),
-        lb.Code("g", {"x": [1]}),
-        lb.DateTimeMS(2**62),
-        lb.Symbol("s"),
-        lb.Undefined(),
-        lb.DBPointer("a.b", lb.ObjectId(bytes(12))),
-        lb.ObjectId(bytes(12)),
-    ],
-}
-
-
-def outcome(codec: Any, data: bytes) -> tuple[str, str]:
-    """What decoding gives, NaN and all, in a form that can be compared."""
-    try:
-        value = codec.decode(data)
-    except ValueError as err:
-        return "error", str(err)
-    # What was read can be written, and reads the same again.
-    again = codec.decode(codec.encode(value))
-    assert repr(again) == repr(value)
-    return "value", repr(value)
-
-
-def mutations(data: bytes, rng: random.Random) -> bytes:
-    """Some bytes changed, dropped or doubled; often with the length mended."""
-    out = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        at = rng.randrange(len(out))
-        match rng.randrange(5):
-            case 0:
-                out[at] = rng.randrange(256)
-            case 1:
-                out[at] ^= 1 << rng.randrange(8)
-            case 2:
-                out[at] = rng.choice(b"\0\1\2\3\4\5\x07\x0b\x0f\x10\x13\x7f\x80\xff")
-            case 3:
-                del out[at : at + rng.randrange(1, 6)]
-            case 4:
-                out[at:at] = out[at : at + rng.randrange(1, 12)]
-        if len(out) < 5:
-            return bytes(out)
-    if rng.random() < 0.8:
-        out[:4] = struct.pack("<i", len(out))
-    return bytes(out)
-
-
 def test_mutated_documents_have_one_outcome():
     data = CODECS[0].encode(RICH)
     rng = random.Random(20240229)
     values = 0
     for _ in range(6000):
-        broken = mutations(data, rng)
+        broken = mutated(data, rng)
         kind, want = outcome(CODECS[0], broken)
         values += kind == "value"
         for other in CODECS[1:]:
