@@ -177,6 +177,25 @@ test_error_body_is_kept(void)
     server_stop(&s);
 }
 
+/* A proxy of the environment is not asked for what is on this machine. */
+static void
+test_no_proxy(bool tcp)
+{
+    _cleanup_response_ struct lev_http_response resp = {0};
+    struct server s;
+    struct lev_http *http;
+    struct lev_error err;
+
+    assert(setenv("http_proxy", "http://127.0.0.1:1", 1) == 0);
+    server_start(&s, tcp);
+    http = client(&s);
+    must(get(http, "/ok", &resp, &err), &err);
+    expect(&resp, 200, "hello\n");
+    lev_http_destroy(http);
+    server_stop(&s);
+    assert(unsetenv("http_proxy") == 0);
+}
+
 static void
 test_broken_answers(bool tcp)
 {
@@ -224,6 +243,7 @@ main(void)
         test_answers(tcp);
         test_bodies(tcp);
         test_broken_answers(tcp);
+        test_no_proxy(tcp);
     }
     test_request_head();
     test_bad_requests();
