@@ -30,7 +30,6 @@ lev_id_complete(const bson_t *doc, bson_t *out, struct lev_error *err)
     if (lev_id_check(&id, err) < 0) {
         return -1;
     }
-    bson_init(out);
     if (id.value_type == BSON_TYPE_EOD) {
         bson_oid_init(&oid, NULL);
         bson_append_oid(out, "_id", 3, &oid);

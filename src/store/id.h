@@ -10,8 +10,8 @@
 #include <bson/bson.h>
 
 /* As a document is stored: `_id` first, a new ObjectId where it has none.
- * `out` is uninitialised and holds it on success. QUERY 53 for an `_id` that
- * cannot be one. */
+ * Appended to `out`, an empty document. QUERY 53 for an `_id` that cannot be
+ * one. */
 int lev_id_complete(const bson_t *doc, bson_t *out, struct lev_error *err);
 int lev_id_check(const bson_value_t *id, struct lev_error *err);
 

@@ -99,19 +99,17 @@ insert_run(struct lev_write *w, struct lev_db *db, struct lev_error *err)
 static int
 insert_add(struct insert *in, const bson_t *doc, struct lev_error *err)
 {
-    bson_t complete;
+    bson_t *complete;
 
-    if (lev_document_check(doc, err) < 0 ||
-        lev_id_complete(doc, &complete, err) < 0)
-    {
+    if (lev_document_check(doc, err) < 0) {
         return -1;
     }
-    /* bson_t is aligned as malloc() is not: libbson allocates its own. */
-    in->docs[in->n] = bson_new();
-    bson_steal(in->docs[in->n], &complete);
-    in->n++;
+    complete = bson_sized_new(doc->len + 32); /* room for an `_id` */
+    in->docs[in->n++] = complete;
     in->write.bytes += doc->len;
-    return lev_document_check(in->docs[in->n - 1], err);
+    return lev_id_complete(doc, complete, err) < 0
+               ? -1
+               : lev_document_check(complete, err);
 }
 
 static struct insert *

@@ -602,14 +602,15 @@ lev_updater_insert(const struct lev_updater *u, const struct lev_match *m,
     if (rc == 0) {
         rc = make(u, &base, true, &doc, err);
     }
+    bson_init(made);
     if (rc == 0) {
         rc = lev_id_complete(&doc, made, err);
     }
     bson_destroy(&base);
     bson_destroy(&doc);
-    if (rc == 0 && lev_document_check(made, err) < 0) {
+    if (rc < 0 || lev_document_check(made, err) < 0) {
         bson_destroy(made);
         return -1;
     }
-    return rc;
+    return 0;
 }
