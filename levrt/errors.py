@@ -106,10 +106,13 @@ class TaskFailed(LevError):
         text = super().__str__()
         if self.hint:
             text += f" ({self.hint})"
-        if self.log_tail and self.log_tail not in text:
-            last = self.log_tail.splitlines()[-10:]
-            text += "\nits last lines:\n  " + "\n  ".join(last)
-        return text
+        return text + self._details()
+
+    def _details(self) -> str:
+        if not self.log_tail or self.log_tail in self.args:
+            return ""
+        last = self.log_tail.splitlines()[-10:]
+        return "\nits last lines:\n  " + "\n  ".join(last)
 
 
 class StartFailed(TaskFailed):
@@ -127,9 +130,9 @@ class RemoteError(TaskFailed):
     traceback: str = ""
     remote_type: str = ""
 
-    def __str__(self) -> str:
-        text = super().__str__()
-        return f"{text}\n{self.traceback}" if self.traceback else text
+    def _details(self) -> str:
+        # The last lines of the output are the same traceback, shortened.
+        return f"\n{self.traceback}" if self.traceback else super()._details()
 
 
 class OutOfMemory(TaskFailed):

@@ -1,10 +1,12 @@
 """What the C half calls: parts that are words, files or loops, not work."""
 
-import asyncio
+import ast
 import builtins
+import contextlib
 import logging
 import os
 import posixpath
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,6 +141,10 @@ def _cause(name: str | None, text: str) -> BaseException | None:
     type_ = getattr(builtins, name, None) if name else None
     if not isinstance(type_, type) or not issubclass(type_, BaseException):
         return None
+    if type_ is KeyError:
+        # Its text is the repr of the key.
+        with contextlib.suppress(ValueError, SyntaxError):
+            return KeyError(ast.literal_eval(text))
     try:
         return type_(text)
     except TypeError:  # UnicodeDecodeError and its like take more than a text
@@ -275,18 +281,10 @@ def watch_loop(bridge: "Bridge") -> None:
     """
     watcher = _until_shutdown(bridge)
     begin = watcher.__anext__()
-    try:
+    with contextlib.suppress(StopIteration):
         begin.send(None)
-    except StopIteration:
-        pass
+    _watchers.difference_update([w for w in _watchers if w.ag_frame is None])
     _watchers.add(watcher)
-    loop = asyncio.get_running_loop()
-    _forget_closed(loop)
 
 
-def _forget_closed(loop: asyncio.AbstractEventLoop) -> None:
-    for watcher in [w for w in _watchers if w.ag_frame is None]:
-        _watchers.discard(watcher)
-
-
-_levrt._set_glue(__import__("sys").modules[__name__])
+_levrt._set_glue(sys.modules[__name__])

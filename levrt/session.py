@@ -36,7 +36,7 @@ class Job:
             tool_registry=config.registry,
             engine=config.engine,
             engine_source=config.sources["engine"],
-            bundle_argv=[sys.executable, "-I", "-m", "levrt.bundle", _cache_dir()],
+            bundle_argv=[sys.executable, "-I", _bundle_script(), _cache_dir()],
             pull_stall=config.pull_stall_timeout,
             ready_timeout=config.ready_timeout,
             grace=config.grace,
@@ -89,6 +89,11 @@ def _data_dir(store: str) -> str:
         return os.path.dirname(os.path.abspath(store.removeprefix("sqlite:")))
     base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(base, "levrt")
+
+
+def _bundle_script() -> str:
+    """The builder is a program of its own: it loads nothing of the package."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "bundle.py")
 
 
 def _cache_dir() -> str:

@@ -16,6 +16,7 @@ levpy_document_new(struct levpy_state *st, Session *session, const char *coll,
     }
     doc->session = (Session *)Py_NewRef(session);
     doc->run = NULL;
+    doc->ordered = false;
     doc->coll = strdup(coll);
     memcpy(doc->oid, oid, sizeof(doc->oid));
     PyObject_GC_Track(doc);
@@ -70,7 +71,7 @@ Document_get(Document *self, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"query", "projection", NULL};
     struct levpy_state *st = levpy_state_of((PyObject *)self);
-    PyObject *query = NULL, *projection = NULL;
+    PyObject *query = NULL, *projection = NULL, *op;
     bson_t *q, *p;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:get", keywords, &query,
@@ -92,7 +93,11 @@ Document_get(Document *self, PyObject *args, PyObject *kwargs)
     if (!bson_has_field(p, "_id")) {
         BSON_APPEND_INT32(p, "_id", 0);
     }
-    return levpy_find_one(st, self->session, "Document.get", self->coll, q, p);
+    op = levpy_find_one(st, self->session, "Document.get", self->coll, q, p);
+    if (op != NULL && self->ordered) {
+        ((struct levpy_job *)((Op *)op)->job)->lane = self->session->lane;
+    }
+    return op;
 }
 
 static PyObject *

@@ -617,6 +617,7 @@ Session_document(Session *self, PyObject *args, PyObject *kwargs)
     struct levpy_state *st = levpy_state_of((PyObject *)self);
     uint8_t bytes[LEVBSON_OID_LEN];
     const char *coll;
+    Document *doc;
     PyObject *oid;
     int rc;
 
@@ -630,7 +631,11 @@ Session_document(Session *self, PyObject *args, PyObject *kwargs)
         return PyErr_Format(PyExc_TypeError, "oid must be ObjectId, not %s",
                             Py_TYPE(oid)->tp_name);
     }
-    return (PyObject *)levpy_document_new(st, self, coll, bytes);
+    doc = levpy_document_new(st, self, coll, bytes);
+    if (doc != NULL) {
+        doc->ordered = true;
+    }
+    return (PyObject *)doc;
 }
 
 static int

@@ -17,6 +17,7 @@ typedef struct {
     char *coll;
     uint8_t oid[12];
     PyObject *run; /* RunRecord, or NULL while it has not ended */
+    bool ordered;  /* reads come after the writes that began before them */
 } Document;
 
 Document *levpy_document_new(struct levpy_state *st, Session *session,
