@@ -26,15 +26,14 @@
  * another process although nobody wants to write any more. */
 #define STOP_LIMIT (5 * LEV_SECOND)
 
-/* Shared by whoever started it, the writer's thread and the checkpointer's;
- * the last one frees it. */
 struct lev_writer {
-    atomic_int refs;
     struct lev_db *db;
     int lock_fd; /* -1: none could be made; SQLite's own lock must do */
-    struct lev_event ended, log_ended;
 
     pthread_mutex_t mutex; /* over what follows */
+    int threads;           /* that run */
+    pthread_cond_t ended;  /* one of them has ended */
+    bool abandoned;        /* the last one frees */
     pthread_cond_t wake;   /* the writer: there is something to do */
     struct lev_write *head, **tail;
     size_t queued;
@@ -49,15 +48,11 @@ struct lev_writer {
 };
 
 static void
-writer_unref(struct lev_writer *w)
+writer_free(struct lev_writer *w)
 {
-    if (atomic_fetch_sub(&w->refs, 1) != 1) {
-        return;
-    }
     lev_db_close(w->db);
     lev_closep(&w->lock_fd);
-    lev_event_deinit(&w->ended);
-    lev_event_deinit(&w->log_ended);
+    pthread_cond_destroy(&w->ended);
     pthread_cond_destroy(&w->wake);
     pthread_cond_destroy(&w->checkpoint);
     pthread_mutex_destroy(&w->mutex);
@@ -379,6 +374,22 @@ wait_for_long_log(struct lev_writer *w)
     return !stopping;
 }
 
+/* The last that a thread does. */
+static void
+thread_ends(struct lev_writer *w)
+{
+    bool last;
+
+    pthread_mutex_lock(&w->mutex);
+    w->threads--;
+    last = w->abandoned && w->threads == 0;
+    pthread_cond_signal(&w->ended);
+    pthread_mutex_unlock(&w->mutex);
+    if (last) {
+        writer_free(w);
+    }
+}
+
 /* A checkpoint that fails is made later: the log only grows meanwhile, and the
  * writer reports what is wrong with the disk. */
 static void
@@ -399,8 +410,7 @@ checkpointer_main(void *arg)
         }
     }
     lev_db_close(db);
-    lev_event_set(&w->log_ended);
-    writer_unref(w);
+    thread_ends(w);
 }
 
 static void
@@ -411,8 +421,7 @@ writer_main(void *arg)
     while (wait_for_work(w)) {
         write_once(w);
     }
-    lev_event_set(&w->ended);
-    writer_unref(w);
+    thread_ends(w);
 }
 
 static int
@@ -436,15 +445,13 @@ writer_create(struct lev_db *db)
     if (w == NULL) {
         return NULL;
     }
-    atomic_init(&w->refs, 1);
     w->db = db;
     w->lock_fd = lock_open(db->path);
     w->tail = &w->head;
-    lev_event_init(&w->ended);
-    lev_event_init(&w->log_ended);
     pthread_mutex_init(&w->mutex, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->ended, &attr);
     pthread_cond_init(&w->wake, &attr);
     pthread_cond_init(&w->checkpoint, &attr);
     pthread_condattr_destroy(&attr);
@@ -455,12 +462,13 @@ static int
 thread_start(struct lev_writer *w, const char *name, void (*fn)(void *),
              struct lev_error *err)
 {
-    atomic_fetch_add(&w->refs, 1);
-    if (lev_thread_start(name, fn, w, err) < 0) {
-        writer_unref(w);
-        return -1;
-    }
-    return 0;
+    int rc;
+
+    pthread_mutex_lock(&w->mutex);
+    rc = lev_thread_start(name, fn, w, err);
+    w->threads += rc == 0;
+    pthread_mutex_unlock(&w->mutex);
+    return rc;
 }
 
 struct lev_writer *
@@ -474,12 +482,9 @@ lev_writer_start(struct lev_db *db, struct lev_error *err)
         return NULL;
     }
     sqlite3_wal_hook(db->sqlite, on_commit, w);
-    if (thread_start(w, "lev-checkpoint", checkpointer_main, err) < 0) {
-        writer_unref(w);
-        return NULL;
-    }
-    if (thread_start(w, "lev-store", writer_main, err) < 0) {
-        lev_event_set(&w->ended); /* it never began */
+    if (thread_start(w, "lev-checkpoint", checkpointer_main, err) < 0 ||
+        thread_start(w, "lev-store", writer_main, err) < 0)
+    {
         lev_writer_stop(w);
         return NULL;
     }
@@ -489,20 +494,26 @@ lev_writer_start(struct lev_db *db, struct lev_error *err)
 void
 lev_writer_stop(struct lev_writer *w)
 {
-    struct lev_scope forever = {LEV_NEVER, NULL};
-    struct lev_scope bound = lev_scope_within(&forever, STOP_LIMIT);
-    struct lev_error ignored;
+    int64_t until = lev_now() + STOP_LIMIT;
+    struct timespec end = {until / LEV_SECOND, until % LEV_SECOND};
+    int rc = 0;
+    bool ended;
 
     pthread_mutex_lock(&w->mutex);
     w->stopping = true;
     pthread_cond_signal(&w->wake);
     pthread_cond_signal(&w->checkpoint);
+    while (w->threads > 0 && rc == 0) {
+        rc = pthread_cond_timedwait(&w->ended, &w->mutex, &end);
+    }
+    ended = w->threads == 0;
+    w->abandoned = !ended;
     pthread_mutex_unlock(&w->mutex);
-    /* One that waits for another process's lock is left to itself: it has
-     * nothing to write, and ends when it gets the lock. */
-    lev_scope_wait(&bound, &w->ended, &ignored);
-    lev_scope_wait(&bound, &w->log_ended, &ignored);
-    writer_unref(w);
+    /* A writer that waits for another process's lock is left to itself: it
+     * has nothing to write, and ends when it gets the lock. */
+    if (ended) {
+        writer_free(w);
+    }
 }
 
 static void
