@@ -34,6 +34,8 @@ class Hop:
 
 Way = tuple[Hop, ...]
 
+_DEPTH_MAX = 50  # of a way; what is nested deeper is named by its beginning
+
 
 def explain(
     error: Exception,
@@ -45,12 +47,12 @@ def explain(
     """Raises the error that names the variable, or adds to `left_out` what
     modules that are taken as a whole can do without."""
     search = _Search(left_out)
-    ways = list(search.ways(_roots(func, args, kwargs)))
-    for way, cause in ways:
+    search.walk(_roots(func, args, kwargs))
+    for way, cause in search.ways:
         if not any(hop.whole for hop in way):
             raise pickle.PicklingError(_message(func, way, cause)) from cause
     news = False
-    for way, cause in ways:
+    for way, cause in search.ways:
         news |= _leave_out(way, cause, left_out)
     if not news:
         name = func.__name__
@@ -94,24 +96,30 @@ def _roots(
 
 
 class _Search:
+    """Finds the ways to what fails by itself, each with its error."""
+
     def __init__(self, left_out: dict[str, dict[str, str]]) -> None:
         self.left_out = left_out
         self.seen: set[int] = set()
+        self.ways: list[tuple[Way, Exception]] = []
 
-    def ways(
-        self, parts: Iterator[tuple[Hop, Any]], way: Way = ()
-    ) -> Iterator[tuple[Way, Exception]]:
-        """Ways to what fails by itself, each with its error."""
+    def walk(self, parts: Iterator[tuple[Hop, Any]], way: Way = ()) -> bool:
+        """Whether one of `parts` cannot be pickled."""
+        failed = False
         for hop, value in parts:
-            if id(value) in self.seen or hop.name in self.left_out.get(hop.module, ()):
+            if hop.name in self.left_out.get(hop.module, ()):
                 continue
             cause = self._cause(value)
             if cause is None:
                 continue
+            failed = True
+            if id(value) in self.seen:
+                continue  # its way is known
             self.seen.add(id(value))
             here = (*way, hop)
-            deeper = list(self.ways(_parts(value), here))
-            yield from deeper or [(here, cause)]
+            if len(here) >= _DEPTH_MAX or not self.walk(_parts(value), here):
+                self.ways.append((here, cause))
+        return failed
 
     def _cause(self, value: Any) -> Exception | None:
         try:

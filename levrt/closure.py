@@ -25,6 +25,7 @@ import pickle
 import sys
 import threading
 import types
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -80,33 +81,32 @@ def is_workflows(name: str | None) -> bool:
         return True
     if top in sys.stdlib_module_names or top == "levrt":
         return False
+    module = sys.modules.get(top)
+    if module is None:
+        return _is_found_beside(top)
     if top not in _by_value:
-        _by_value[top] = _is_workflows_file(_location(top))
+        path = getattr(module, "__file__", None) or _first(module)
+        # Without one: made by hand.
+        _by_value[top] = path is None or _is_workflows_file(path)
     return _by_value[top]
 
 
-def _location(top: str) -> str | None:
-    module = sys.modules.get(top)
-    if module is None:
-        spec = importlib.machinery.PathFinder.find_spec(top)
-        return _spec_location(spec)
-    file = getattr(module, "__file__", None)
-    if file is None:
-        file = next(iter(getattr(module, "__path__", ())), None)
-    return file
+def _first(module: types.ModuleType) -> str | None:
+    """Where a package without an __init__.py is."""
+    path: str | None = next(iter(getattr(module, "__path__", ())), None)
+    return path
 
 
-def _spec_location(spec: importlib.machinery.ModuleSpec | None) -> str | None:
+def _is_found_beside(top: str) -> bool:
+    """Of a module that is not loaded (yet)."""
+    spec = importlib.machinery.PathFinder.find_spec(top)
     if spec is None:
-        return None
-    if spec.origin is not None:
-        return spec.origin
-    return next(iter(spec.submodule_search_locations or ()), None)
+        return False  # importing it will say so
+    path = spec.origin or next(iter(_search_path(spec)), "")
+    return _is_workflows_file(path)
 
 
-def _is_workflows_file(path: str | None) -> bool:
-    if path is None:
-        return True  # a module made by hand
+def _is_workflows_file(path: str) -> bool:
     parts = os.path.abspath(path).split(os.sep)
     if any(part in _INSTALLED for part in parts):
         return False
@@ -362,11 +362,14 @@ class Closure:
 
     def plain_class(self, cls: type) -> tuple[Any, ...]:
         """A class that `type` itself made, by value."""
-        slots = cls.__dict__.get("__slots__", ())
+        slots = vars(cls).get("__slots__", ())
         slots = (slots,) if isinstance(slots, str) else tuple(slots)
-        own = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-        if "__slots__" in cls.__dict__:
-            own["__slots__"] = slots  # type: ignore[assignment]
+        # What must be there when the class is made: typing.Generic looks too.
+        early = ("__module__", "__qualname__", "__orig_bases__")
+        own = {name: vars(cls)[name] for name in early if name in vars(cls)}
+        own["__qualname__"] = cls.__qualname__  # not in the class's dict
+        if "__slots__" in vars(cls):
+            own["__slots__"] = slots
         dropped = {"__dict__", "__weakref__", *own, *_mangled(cls, slots)}
         state: dict[str, Any] = {
             "attributes": {k: v for k, v in vars(cls).items() if k not in dropped}
@@ -444,6 +447,13 @@ def _late_submodules(func: types.FunctionType) -> dict[str, set[str]]:
     return found
 
 
+def _search_path(spec: importlib.machinery.ModuleSpec) -> list[str]:
+    locations = spec.submodule_search_locations
+    # That of a folder without __init__.py would look its parent up, which is
+    # not loaded.
+    return list(getattr(locations, "_path", locations or ()))
+
+
 def _read_source(name: str) -> tuple[bool, str, Code] | None:
     """(is a package, path, code) of a module that is not loaded.
 
@@ -456,7 +466,7 @@ def _read_source(name: str) -> tuple[bool, str, Code] | None:
         spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), path)
         if spec is None:
             return None
-        path = list(spec.submodule_search_locations or ())
+        path = _search_path(spec)
     assert spec is not None
     package = spec.submodule_search_locations is not None
     if spec.origin is None:  # a folder without __init__.py
@@ -495,7 +505,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _builtin_class(cls)
         if _by_name(cls):
             return _reference(cls)
-        if type(cls) is type and not _has_own_getattr(cls):
+        if type(cls) is type:
             return self._closure.plain_class(cls)
         return self._cloudpickled(cls)
 
@@ -514,11 +524,6 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 _registry = threading.Lock()
-
-
-def _has_own_getattr(cls: type) -> bool:
-    """Named tuples and typed dictionaries are made by functions of typing."""
-    return hasattr(cls, "__total__") and issubclass(cls, dict)
 
 
 def _by_name(obj: Any) -> bool:
@@ -603,6 +608,21 @@ def _reduce_sentinel(closure: Closure, sentinel: Any) -> Any:
     return NotImplemented
 
 
+def _reduce_type_variable(closure: Closure, variable: Any) -> Any:
+    options = {
+        name: getattr(variable, f"__{name}__")
+        for name in ("bound", "covariant", "contravariant", "infer_variance")
+        if getattr(variable, f"__{name}__", None)
+    }
+    constraints = getattr(variable, "__constraints__", ())
+    made = (type(variable).__name__, variable.__name__, constraints, options)
+    return load.type_variable, made
+
+
+def _reduce_new_type(closure: Closure, kind: typing.NewType) -> Any:
+    return load.type_variable, ("NewType", kind.__name__, (kind.__supertype__,), {})
+
+
 _REDUCERS: dict[type, Callable[[Closure, Any], Any]] = {
     types.FunctionType: _reduce_function,
     types.ModuleType: Closure.module,
@@ -610,6 +630,10 @@ _REDUCERS: dict[type, Callable[[Closure, Any], Any]] = {
     types.CodeType: lambda closure, code: (load.code, (marshal.dumps(code),)),
     types.MethodType: lambda closure, m: (load.method, (m.__func__, m.__self__)),
     types.MappingProxyType: lambda closure, p: (load.mapping_proxy, (dict(p),)),
+    typing.NewType: _reduce_new_type,
+    typing.ParamSpec: _reduce_type_variable,
+    typing.TypeVar: _reduce_type_variable,
+    typing.TypeVarTuple: _reduce_type_variable,
     functools.cached_property: lambda closure, c: (
         load.cached_property,
         (c.func, c.attrname, c.__doc__),

@@ -11,6 +11,7 @@ Other modules are imported when an attribute is first asked for
 package that the container does not have fails where it is used.
 """
 
+import builtins
 import marshal
 import sys
 
@@ -163,6 +164,7 @@ def module(name: str) -> "Any":
     if isinstance(found, ShippedModule):
         return found
     made = ShippedModule(name)
+    made.__dict__["__builtins__"] = builtins  # imports in C look it up
     sys.modules[name] = made
     parent, _, child = name.rpartition(".")
     if parent:
@@ -182,7 +184,7 @@ def namespace(name: str) -> "dict[str, Any]":
 
 def private_namespace(name: str) -> "dict[str, Any]":
     """The globals of functions made by exec(): they belong to no module."""
-    return {"__name__": name, "__builtins__": __builtins__}
+    return {"__name__": name, "__builtins__": builtins}
 
 
 # Functions and classes.
@@ -267,6 +269,14 @@ def lru_cache(func: "Callable[..., Any]", parameters: "dict[str, Any]") -> "Any"
     import functools
 
     return functools.lru_cache(**parameters)(func)
+
+
+def type_variable(
+    kind: str, name: str, values: "tuple[Any, ...]", options: "dict[str, Any]"
+) -> "Any":
+    import typing
+
+    return getattr(typing, kind)(name, *values, **options)
 
 
 def plain(func: "Callable[..., Any]") -> "Callable[..., Any]":
