@@ -130,13 +130,11 @@ static void
 note_failure(struct lev_buf *tried, const char *url,
              const struct lev_error *why)
 {
+    const char *named = strstr(why->msg, url);
     const char *text = why->msg;
-    _cleanup_buf_ struct lev_buf prefix = {0};
 
-    /* The message names the address already. */
-    lev_buf_printf(&prefix, "engine %s: ", url);
-    if (!prefix.failed && strncmp(text, prefix.data, prefix.len) == 0) {
-        text += prefix.len;
+    if (named != NULL && strncmp(named + strlen(url), ": ", 2) == 0) {
+        text = named + strlen(url) + 2; /* it names the address already */
     }
     lev_buf_printf(tried, "%s%s: %s", tried->len == 0 ? "" : "; ", url, text);
 }
@@ -194,10 +192,10 @@ search(const struct lev_discover *d, const struct lev_engine_config *config,
         }
     }
     lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
-                  "no container engine was found: none of engine=, "
-                  "LEVRT_ENGINE, DOCKER_HOST, DOCKER_CONTEXT, docker's "
-                  "current context and CONTAINER_HOST is set; tried %s. "
-                  "Start Docker or Podman, or set LEVRT_ENGINE",
+                  "no container engine was found: start Docker or Podman, or "
+                  "set LEVRT_ENGINE; none of engine=, LEVRT_ENGINE, "
+                  "DOCKER_HOST, DOCKER_CONTEXT, docker's current context and "
+                  "CONTAINER_HOST is set; tried %s",
                   lev_buf_text(&tried));
     return NULL;
 }

@@ -335,7 +335,10 @@ docker_connect(struct lev_docker *d, const struct lev_engine_config *config,
         return -1;
     }
     if (negotiate(d, scope, err) < 0) {
-        return lev_error_wrap(err, "engine %s", d->base.url);
+        if (strstr(err->msg, d->base.url) == NULL) {
+            lev_error_wrap(err, "engine %s", d->base.url);
+        }
+        return -1;
     }
     return 0;
 }
