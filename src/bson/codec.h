@@ -8,8 +8,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* STYLE's guards; the codec stands alone, without lev_base. */
-#define _cleanup_(fn) __attribute__((cleanup(fn), unused))
+#include "base.h"
 
 static inline void
 levbson_decrefp(void *p)
@@ -17,13 +16,6 @@ levbson_decrefp(void *p)
     Py_XDECREF(*(PyObject **)p);
 }
 #define _cleanup_pydecref_ _cleanup_(levbson_decrefp)
-
-#define levbson_steal(p)                                                      \
-    (__extension__({                                                          \
-        __auto_type levbson_stolen_ = (p);                                    \
-        (p) = NULL;                                                           \
-        levbson_stolen_;                                                      \
-    }))
 
 /* The element types of the specification, by its names. */
 enum bson_type {

@@ -404,7 +404,7 @@ levbson_take_document(struct decoder *d, struct span *s)
     }
     d->path = path.up;
     d->depth--;
-    return levbson_steal(dict);
+    return lev_steal(dict);
 }
 
 static int
@@ -516,21 +516,4 @@ levbson_decode(struct levbson_state *st, const uint8_t *data, size_t len)
                                (int)get_le32(data), len);
     }
     return levbson_take_document(&d, &s);
-}
-
-PyObject *
-levbson_decode_value(struct levbson_state *st, uint8_t type,
-                     const uint8_t *data, size_t len)
-{
-    _cleanup_(deinit) struct decoder d;
-    struct span s = {data, data + len};
-    _cleanup_pydecref_ PyObject *value = NULL;
-
-    init(&d, st, data);
-    value = take_value(&d, &s, type, data);
-    if (value != NULL && s.p < s.end) {
-        return levbson_invalid(&d, s.p, "%zu bytes behind the value",
-                               span_left(&s));
-    }
-    return levbson_steal(value);
 }

@@ -325,7 +325,7 @@ loaded_kinds(struct levbson_state *st)
 
         PyErr_Clear();
         if (kinds != NULL && PyDict_Check(kinds)) {
-            st->kinds = levbson_steal(kinds);
+            st->kinds = lev_steal(kinds);
         }
     }
     return st->kinds;

@@ -34,15 +34,12 @@ int levbson_refuse(struct encoder *e, PyObject *exc, const char *format, ...);
 int levbson_put_value(struct encoder *e, PyObject *value);
 int levbson_put_mapping(struct encoder *e, PyObject *mapping);
 int levbson_put_sequence(struct encoder *e, PyObject *list_or_tuple);
-int levbson_put_str(struct encoder *e, PyObject *text);
 int levbson_put_int(struct encoder *e, PyObject *number);
 int levbson_put_float(struct encoder *e, double number);
 int levbson_put_int64(struct encoder *e, int64_t n, enum bson_type type);
 int levbson_put_binary(struct encoder *e, const void *data, Py_ssize_t len,
                        uint8_t subtype);
 int levbson_put_oid(struct encoder *e, const uint8_t oid[LEVBSON_OID_LEN]);
-/* A str as a NUL-terminated string without length, as regexes have. */
-int levbson_put_cstring(struct encoder *e, PyObject *text, const char *what);
 /* Whether it is a collections.abc.Mapping, or an enum's member. */
 bool levbson_is_mapping(PyObject *value);
 bool levbson_is_enum(struct levbson_state *st, PyObject *value);
@@ -52,5 +49,17 @@ int levbson_put_rare(struct encoder *e, PyObject *value);
 
 /* refuse.c: TypeError that says what to do about `value`; always -1. */
 int levbson_refuse_type(struct encoder *e, PyObject *value);
+
+/* text.c */
+int levbson_put_str(struct encoder *e, PyObject *text);
+/* A str as a NUL-terminated string without length, as regexes have; 0 or -1.
+ * `what` names it in errors. */
+int levbson_put_cstring(struct encoder *e, PyObject *text, const char *what);
+/* The type byte, still empty, and a key that is not plain ASCII, has a NUL or
+ * is no str at all; sets the key of `path`, the innermost container's. 0, or
+ * -1 with an error that names the container: such a key is no part of the
+ * path. */
+int levbson_put_odd_key(struct encoder *e, PyObject *key,
+                        struct levbson_path *path);
 
 #endif

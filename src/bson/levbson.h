@@ -115,10 +115,6 @@ int levbson_encode(struct levbson_state *st, PyObject *mapping,
 PyObject *levbson_decode(struct levbson_state *st, const uint8_t *data,
                          size_t len);
 
-/* The value of BSON type `type` that fills `data`; NULL with ValueError. */
-PyObject *levbson_decode_value(struct levbson_state *st, uint8_t type,
-                               const uint8_t *data, size_t len);
-
 /* A new ObjectId of these twelve bytes. */
 PyObject *levbson_oid_new(struct levbson_state *st,
                           const uint8_t data[LEVBSON_OID_LEN]);

@@ -48,5 +48,5 @@ levbson_path_text(const struct levbson_path *path, const uint8_t *base)
 
         Py_XSETREF(text, head == NULL ? NULL : PyUnicode_Concat(head, text));
     }
-    return levbson_steal(text);
+    return lev_steal(text);
 }
