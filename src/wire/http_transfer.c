@@ -594,6 +594,17 @@ unreachable(struct lev_http_transfer *t, CURLcode rc)
                          "cannot connect to %s: %s", http->name, text);
 }
 
+/* TLS 1.3 refuses a client after the handshake, and what it says can get lost
+ * when the client sends meanwhile. */
+static bool
+wants_certificate(const struct lev_http_transfer *t)
+{
+    const struct lev_http *http = t->conn->http;
+
+    return http->cert_file == NULL && t->header_bytes == 0 &&
+           strncasecmp(http->base_url, "https:", 6) == 0;
+}
+
 static const char *
 broken_reason(const struct lev_http_transfer *t, CURLcode rc)
 {
@@ -601,6 +612,10 @@ broken_reason(const struct lev_http_transfer *t, CURLcode rc)
     case CURLE_GOT_NOTHING:
         return "it closed the connection without an answer";
     case CURLE_SEND_ERROR:
+        if (wants_certificate(t)) {
+            return "it closed the connection while the request was sent: "
+                   "does it want a client certificate?";
+        }
         return "it closed the connection while the request was sent";
     case CURLE_PARTIAL_FILE:
         return "the answer was cut short";
