@@ -41,18 +41,27 @@ lev_id_complete(const bson_t *doc, bson_t *out, struct lev_error *err)
     return 0;
 }
 
-/* Keys: the class as one byte, then what tells values of the class apart. */
+/* Keys: the class as one byte, then what tells values of the class apart.
+ * They are kept in files, so numbers are little-endian everywhere. */
 
 static void
-put_size(struct lev_buf *out, uint32_t n)
+put_u32(struct lev_buf *out, uint32_t n)
 {
+    n = BSON_UINT32_TO_LE(n);
+    lev_buf_append(out, &n, sizeof(n));
+}
+
+static void
+put_u64(struct lev_buf *out, uint64_t n)
+{
+    n = BSON_UINT64_TO_LE(n);
     lev_buf_append(out, &n, sizeof(n));
 }
 
 static void
 put_bytes(struct lev_buf *out, const void *data, uint32_t len)
 {
-    put_size(out, len);
+    put_u32(out, len);
     lev_buf_append(out, data, len);
 }
 
@@ -62,18 +71,16 @@ static void
 put_decimal(struct lev_buf *out, const bson_decimal128_t *v)
 {
     struct lev_decimal d;
-    uint64_t half[2];
 
     lev_decimal_split(v, &d);
     while (d.coef != 0 && d.coef % 10 == 0) {
         d.coef /= 10;
         d.exp++;
     }
-    half[0] = (uint64_t)d.coef;
-    half[1] = (uint64_t)(d.coef >> 64);
     lev_buf_putc(out, d.negative ? '-' : '+');
-    lev_buf_append(out, &d.exp, sizeof(d.exp));
-    lev_buf_append(out, half, sizeof(half));
+    put_u32(out, (uint32_t)d.exp);
+    put_u64(out, (uint64_t)d.coef);
+    put_u64(out, (uint64_t)(d.coef >> 64));
 }
 
 /* Every number has one form, whatever its type: the first of int64, double,
@@ -82,17 +89,19 @@ static void
 put_number(struct lev_buf *out, const bson_value_t *v)
 {
     bson_value_t d = {.value_type = BSON_TYPE_DOUBLE};
+    uint64_t bits;
     int64_t whole;
 
     if (lev_number_whole(v, &whole)) {
         lev_buf_putc(out, 'i');
-        lev_buf_append(out, &whole, sizeof(whole));
+        put_u64(out, (uint64_t)whole);
         return;
     }
     d.value.v_double = lev_number_is_nan(v) ? NAN : lev_number_double(v);
     if (lev_number_compare(v, &d) == 0) {
         lev_buf_putc(out, 'd');
-        lev_buf_append(out, &d.value.v_double, sizeof(double));
+        memcpy(&bits, &d.value.v_double, sizeof(bits));
+        put_u64(out, bits);
         return;
     }
     lev_buf_putc(out, 'm');
@@ -173,11 +182,11 @@ put_value(struct lev_buf *out, const bson_value_t *v)
         lev_buf_putc(out, v->value.v_bool);
         break;
     case BSON_TYPE_DATE_TIME:
-        lev_buf_append(out, &v->value.v_datetime, sizeof(int64_t));
+        put_u64(out, (uint64_t)v->value.v_datetime);
         break;
     case BSON_TYPE_TIMESTAMP:
-        put_size(out, v->value.v_timestamp.timestamp);
-        put_size(out, v->value.v_timestamp.increment);
+        put_u32(out, v->value.v_timestamp.timestamp);
+        put_u32(out, v->value.v_timestamp.increment);
         break;
     case BSON_TYPE_REGEX:
         put_bytes(out, v->value.v_regex.regex,

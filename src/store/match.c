@@ -116,8 +116,8 @@ unknown_operator(const char *op, struct lev_error *err)
         if (strcmp(op, later[i]) == 0) {
             return lev_error_set(
                 err, LEV_E_UNSUPPORTED_OPERATION, 0,
-                "the embedded store has no %s in queries; use a MongoDB store "
-                "for it",
+                "the embedded store has no %s in queries; test what the rest "
+                "of the query finds in Python",
                 op);
         }
     }

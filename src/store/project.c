@@ -308,7 +308,7 @@ unsupported(const char *name, const char *what, struct lev_error *err)
 {
     return lev_error_set(err, LEV_E_UNSUPPORTED_OPERATION, 0,
                          "projection '%s': the embedded store computes no "
-                         "fields (%s); use a MongoDB store for it",
+                         "fields (%s); compute them in Python",
                          name, what);
 }
 
@@ -441,7 +441,9 @@ lev_project_compile(const bson_t *projection, struct lev_error *err)
     }
     if (projection != NULL) {
         v = lev_value_doc(projection);
-        if (parse_fields(&ps, NULL, &v, 0, err) < 0) {
+        if (lev_value_check(projection, err) < 0 ||
+            parse_fields(&ps, NULL, &v, 0, err) < 0)
+        {
             return NULL;
         }
     }

@@ -32,6 +32,10 @@ locked_error(struct lev_db *db, const char *what, int code,
 static const char *
 remedy_of(int code)
 {
+    if (code == SQLITE_READONLY_DBMOVED) {
+        return "the file has been moved or deleted while it was in use; put "
+               "it back and open it again";
+    }
     switch (code & 0xff) {
     case SQLITE_READONLY:
     case SQLITE_PERM:

@@ -300,12 +300,34 @@ batch_from_db(struct lev_cursor *c, struct lev_db *db,
                            : fill_sorter(c, &w, err);
 }
 
+static int
+next_batch(struct lev_cursor *c, const struct lev_scope *scope,
+           struct batch *b, struct lev_error *err)
+{
+    int rc = 0;
+
+    if (c->sorter == NULL) {
+        struct lev_db *db = lev_sqlite_take_reader(c->store, scope, err);
+
+        if (db == NULL) {
+            return -1;
+        }
+        rc = batch_from_db(c, db, scope, b, err);
+        lev_sqlite_give_reader(c->store, db);
+    }
+    if (rc == 0 && c->sorter != NULL) {
+        rc = batch_sorted(c, b, err);
+    }
+    return rc;
+}
+
 int
 lev_sqlite_next(struct lev_cursor *c, const struct lev_scope *scope, int max,
                 struct lev_buf *out, struct lev_error *err)
 {
     struct batch b = {.max = max, .start = out->len, .out = out};
-    int rc = 0;
+    int64_t seq = c->seq, skip = c->skip, limit = c->limit;
+    bool sorted = c->sorter != NULL;
 
     if (lev_sqlite_check(c->store, scope, err) < 0) {
         return -1;
@@ -314,19 +336,20 @@ lev_sqlite_next(struct lev_cursor *c, const struct lev_scope *scope, int max,
         return lev_error_set(err, LEV_E_INVALID, 0,
                              "next: max must be ≥ 1, not %d", max);
     }
-    if (!c->ended && c->sorter == NULL) {
-        struct lev_db *db = lev_sqlite_take_reader(c->store, scope, err);
-
-        if (db == NULL) {
-            return -1;
-        }
-        rc = batch_from_db(c, db, scope, &b, err);
-        lev_sqlite_give_reader(c->store, db);
+    if (c->ended || next_batch(c, scope, &b, err) == 0) {
+        return b.n;
     }
-    if (rc == 0 && !c->ended && c->sorter != NULL) {
-        rc = batch_sorted(c, &b, err);
+    /* As if it had not been called: a batch that was cut short by its scope
+     * can be asked for again. */
+    if (!sorted) {
+        lev_sorter_destroy(lev_steal(c->sorter));
     }
-    return rc < 0 ? -1 : b.n;
+    c->seq = seq;
+    c->skip = skip;
+    c->limit = limit;
+    c->ended = false;
+    out->len = b.start;
+    return -1;
 }
 
 /* Counting. */

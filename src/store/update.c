@@ -222,6 +222,15 @@ lev_updater_compile(const bson_t *update, bool multi, struct lev_error *err)
         lev_error_nomem(err, "update");
         return NULL;
     }
+    /* Later a document that grows too large is told by its size, which libbson
+     * keeps in 31 bits. */
+    if (update->len > 4 * LEV_DOCUMENT_MAX) {
+        lev_error_set(err, LEV_E_TOO_LARGE, 10334,
+                      "an update of %u bytes; a document has at most %u "
+                      "(16 MiB)",
+                      update->len, LEV_DOCUMENT_MAX);
+        return NULL;
+    }
     u->source = bson_copy(update);
     if (lev_value_check(u->source, err) < 0) {
         return NULL;

@@ -303,6 +303,14 @@ lev_value_equal(const bson_value_t *a, const bson_value_t *b)
     return lev_value_compare(a, b) == 0;
 }
 
+/* libbson complains on stderr when it copies an array that does not begin with
+ * "0". */
+static bool
+is_array(bson_iter_t it)
+{
+    return !bson_iter_next(&it) || strcmp(bson_iter_key(&it), "0") == 0;
+}
+
 static int
 check_below(bson_iter_t *it, int depth, struct lev_error *err)
 {
@@ -317,7 +325,9 @@ check_below(bson_iter_t *it, int depth, struct lev_error *err)
                                  "'%s' lies deeper than %d levels",
                                  bson_iter_key(it), LEV_VALUE_MAX_DEPTH);
         }
-        if (!bson_iter_recurse(it, &below)) {
+        if (!bson_iter_recurse(it, &below) ||
+            (BSON_ITER_HOLDS_ARRAY(it) && !is_array(below)))
+        {
             return lev_error_set(err, LEV_E_INVALID, 0,
                                  "'%s' holds damaged BSON", bson_iter_key(it));
         }
