@@ -222,13 +222,15 @@ class Decimal128:
         if isinstance(got, Decimal):
             return got
         bits = int.from_bytes(self.bid, "little")
-        sign = bits >> 127
-        if bits >> 122 & 0x1F == 0x1F:
-            return Decimal((sign, (), "N" if bits >> 121 & 1 else "n"))
-        if bits >> 122 & 0x1F == 0x1E:
-            return Decimal((sign, (0,), "F"))
-        large = bits >> 125 & 3 == 3  # the layout for integers beyond 113 bits
-        return Decimal((sign, (0,), (bits >> (111 if large else 113) & 0x3FFF) - 6176))
+        sign = "-" if bits >> 127 else ""
+        head = bits >> 121 & 0x3F
+        if head >= 0x3E:
+            return Decimal(f"{sign}{'sNaN' if head & 1 else 'NaN'}")
+        if head >= 0x3C:
+            return Decimal(f"{sign}Infinity")
+        large = head >= 0x30  # the layout for integers beyond 113 bits
+        exponent = (bits >> (111 if large else 113) & 0x3FFF) - 6176
+        return Decimal(f"{sign}0E{exponent}")
 
 
 @final

@@ -254,19 +254,17 @@ def _fit(number: int, exponent: int) -> tuple[int, int] | None:
 def _decimal_from_bid(bid: bytes) -> Any:
     """A Decimal, or levrt.bson.Decimal128 for what is not canonical."""
     bits = int.from_bytes(bid, "little")
-    negative = bits >> 127
+    sign = "-" if bits >> 127 else ""
     bits &= (1 << 127) - 1
     if bits == 0x1E << 122:
-        return decimal.Decimal((negative, (0,), "F"))
+        return decimal.Decimal(f"{sign}Infinity")
     head, payload = bits >> 110, bits & (1 << 110) - 1
     if head in (0x3E << 11, 0x3F << 11) and payload < 10**_PAYLOAD_DIGITS_MAX:
-        kind = "N" if head == 0x3F << 11 else "n"
-        digits = tuple(map(int, str(payload))) if payload else ()
-        return decimal.Decimal((negative, digits, kind))
+        kind = "sNaN" if head == 0x3F << 11 else "NaN"
+        return decimal.Decimal(f"{sign}{kind}{payload or ''}")
     number = bits & (1 << 113) - 1
     if bits >> 125 != 3 and number < 10**_DIGITS_MAX:
-        exponent = (bits >> 113) + _EXPONENT_MIN
-        return decimal.Decimal((negative, tuple(map(int, str(number))), exponent))
+        return decimal.Decimal(f"{sign}{number}E{(bits >> 113) + _EXPONENT_MIN}")
     return _classes().Decimal128(bid)
 
 
@@ -615,7 +613,7 @@ class _Decoder:
         at, left = self.pos, end - self.pos
         if left < 5:
             self.invalid(at, "the document is cut short")
-        (length,) = _INT32.unpack_from(self.data, at)
+        length: int = _INT32.unpack_from(self.data, at)[0]
         if not 5 <= length <= left:
             self.invalid(
                 at, f"the document has length {length} where {left} bytes are left"

@@ -17,8 +17,7 @@ from bson_cases import (
     outcome,
     text,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import bson as pymongo
 from levrt import bson as lb

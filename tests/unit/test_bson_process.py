@@ -16,8 +16,7 @@ import weakref
 import pytest
 from bson_cases import CODECS, NAMES, element
 
-from levrt import _guest
-from levrt import bson as lb
+from levrt import _guest, bson as lb
 
 
 @pytest.fixture(params=CODECS, ids=NAMES)
