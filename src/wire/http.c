@@ -431,8 +431,7 @@ lev_http_conn_request(struct lev_http_conn *conn,
     }
     while ((done = lev_http_transfer_done(t, err)) == 0) {
         if (lev_http_conn_poll(conn, scope, NULL, 0, err) < 0) {
-            return lev_error_wrap(err, "%s %s",
-                                  req->method == NULL ? "GET" : req->method,
+            return lev_error_wrap(err, "%s %s", lev_http_method(req),
                                   req->path);
         }
     }

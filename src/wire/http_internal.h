@@ -61,6 +61,7 @@ struct lev_http_transfer {
 
 /* http_transfer.c */
 
+const char *lev_http_method(const struct lev_http_request *req);
 /* INVALID when a part of `req` cannot stand in a request's head. */
 int lev_http_request_check(const struct lev_http_request *req,
                            struct lev_error *err);

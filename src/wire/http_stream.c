@@ -10,6 +10,7 @@
 
 /* An answer that refuses the upgrade carries a message, no data. */
 #define MAX_REFUSAL (1024u * 1024)
+#define MAX_INTERIM 16 /* "100 Continue" and the like before the answer */
 #define CHUNK 16384
 
 struct lev_http_stream {
@@ -163,9 +164,8 @@ send_head(struct lev_http_stream *s, const struct lev_scope *scope,
                    "%s %s HTTP/1.1\r\nHost: %.*s\r\nUser-Agent: %s\r\n"
                    "Connection: Upgrade\r\nUpgrade: tcp\r\n"
                    "Content-Length: %llu\r\n",
-                   req->method == NULL ? "GET" : req->method, req->path,
-                   (int)len, host, http->user_agent,
-                   (unsigned long long)req->body_len);
+                   lev_http_method(req), req->path, (int)len, host,
+                   http->user_agent, (unsigned long long)req->body_len);
     for (size_t i = 0; req->headers != NULL && req->headers[i] != NULL; i++) {
         lev_buf_printf(&out, "%s\r\n", req->headers[i]);
     }
@@ -363,13 +363,22 @@ is_stream(const struct lev_http_response *resp)
             lev_http_find_header(head, "Transfer-Encoding", &len) == NULL);
 }
 
+static bool
+is_interim(long status)
+{
+    return status / 100 == 1 && status != 101;
+}
+
 static int
 read_answer(struct lev_http_stream *s, const struct lev_scope *scope,
             struct lev_http_response *resp, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf in = {0};
 
-    do {
+    for (int heads = 0; heads == 0 || is_interim(resp->status); heads++) {
+        if (heads > MAX_INTERIM) {
+            return no_http(s, err);
+        }
         if (read_head(s, scope, &in, &resp->headers, err) < 0) {
             return -1;
         }
@@ -378,7 +387,7 @@ read_answer(struct lev_http_stream *s, const struct lev_scope *scope,
             resp->status = 0;
             return no_http(s, err);
         }
-    } while (resp->status < 200 && resp->status != 101); /* 100 Continue */
+    }
     if (is_stream(resp)) {
         s->ahead = in;
         in = (struct lev_buf){0};
@@ -458,8 +467,7 @@ lev_http_stream_open(struct lev_http *http, const struct lev_scope *scope,
         return NULL;
     }
     if (open_stream(s, scope, req, resp, err) < 0) {
-        lev_error_wrap(err, "%s %s", req->method == NULL ? "GET" : req->method,
-                       req->path);
+        lev_error_wrap(err, "%s %s", lev_http_method(req), req->path);
         return NULL;
     }
     return lev_steal(s);

@@ -17,8 +17,8 @@
  * the scope. */
 #define BACKLOG_SLICE_US 20000
 
-static const char *
-method_of(const struct lev_http_request *req)
+const char *
+lev_http_method(const struct lev_http_request *req)
 {
     return req->method == NULL ? "GET" : req->method;
 }
@@ -44,14 +44,15 @@ int
 lev_http_request_check(const struct lev_http_request *req,
                        struct lev_error *err)
 {
-    if (check_text("HTTP method", method_of(req), false, err) < 0 ||
+    if (check_text("HTTP method", lev_http_method(req), false, err) < 0 ||
         check_text("HTTP path", req->path, false, err) < 0)
     {
         return -1;
     }
-    if (req->path[0] != '/') {
+    if (req->path[0] != '/' || strchr(req->path, '#') != NULL) {
         return lev_error_set(err, LEV_E_INVALID, 0,
-                             "HTTP path '%s' does not begin with '/'",
+                             "HTTP path '%s': a path begins with '/' and has "
+                             "no '#'",
                              req->path);
     }
     for (size_t i = 0; req->headers != NULL && req->headers[i] != NULL; i++) {
@@ -260,7 +261,7 @@ set_body(struct lev_http_transfer *t, const struct lev_http_request *req)
 static CURLcode
 set_method(struct lev_http_transfer *t, const struct lev_http_request *req)
 {
-    const char *method = method_of(req);
+    const char *method = lev_http_method(req);
     bool sends = req->body_len > 0 || strcmp(method, "POST") == 0 ||
                  strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
     CURLcode rc = CURLE_OK;

@@ -103,7 +103,10 @@ test_bad_requests(void)
     fails(&err, LEV_E_INVALID, "byte 0xd");
     req.path = "ok";
     assert(lev_http_request(http, &forever, &req, &resp, &err) == -1);
-    fails(&err, LEV_E_INVALID, "does not begin with '/'");
+    fails(&err, LEV_E_INVALID, "a path begins with '/' and has no '#'");
+    req.path = "/ok#x";
+    assert(lev_http_request(http, &forever, &req, &resp, &err) == -1);
+    fails(&err, LEV_E_INVALID, "has no '#'");
     req.path = "/ok";
     req.headers = split;
     assert(lev_http_request(http, &forever, &req, &resp, &err) == -1);

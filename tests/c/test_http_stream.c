@@ -180,6 +180,7 @@ test_refusals(void)
         {"/nothing", 0, "", "cut short"},
         {"/garbage", 0, "", "no HTTP"},
         {"/bomb", 0, "", "headers are larger than 256 KiB"},
+        {"/interim-bomb", 100, "", "no HTTP"},
         {"/bad-chunk", 200, "", "no HTTP"},
         {"/bad-length", 200, "", "no HTTP"},
     };
