@@ -1,7 +1,6 @@
 """``cli``: Python arguments as the words of a command line."""
 
-from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 
 __all__ = ["cli"]
 

@@ -4,8 +4,7 @@ import decimal
 import pathlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from levrt.args import cli
 

@@ -17,8 +17,7 @@ import types
 
 import pytest
 import uvloop
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from levrt.concurrent import Concurrent
 
