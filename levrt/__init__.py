@@ -1,53 +1,116 @@
-"""Run tools, each in its own container, from asyncio; query what they find."""
+"""Run tools, each in its own container, from asyncio; query what they find.
 
-from importlib import import_module as _import_module
-from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
+Names are loaded when they are first used, so that a program that needs one of
+them does not wait for all.
+"""
 
-from levrt import annot as annot
-from levrt import glue as _glue  # noqa: F401  (the C half calls it)
-from levrt._levrt import Cr as Cr, Document as Document, ObjectId as ObjectId
-from levrt._levrt import Op as Op, Task as Task
-from levrt.args import cli as cli
-from levrt.collection import Collection as Collection
-from levrt.concurrent import Concurrent as Concurrent
-from levrt.errors import (
-    Conflict as Conflict,
-    DeadlineExceeded as DeadlineExceeded,
-    DocumentTooLarge as DocumentTooLarge,
-    EngineError as EngineError,
-    EngineUnavailable as EngineUnavailable,
-    ImageError as ImageError,
-    ImageNotFound as ImageNotFound,
-    LevError as LevError,
-    NotFound as NotFound,
-    OutOfMemory as OutOfMemory,
-    PullError as PullError,
-    QueryError as QueryError,
-    ReadinessTimeout as ReadinessTimeout,
-    RemoteError as RemoteError,
-    StartFailed as StartFailed,
-    StoreError as StoreError,
-    StoreUnavailable as StoreUnavailable,
-    TaskFailed as TaskFailed,
-    UnsupportedOperation as UnsupportedOperation,
-    UnsupportedOption as UnsupportedOption,
-)
-from levrt.files import Digest as Digest, File as File
-from levrt.glue import RunRecord as RunRecord
-from levrt.logs import LogLine as LogLine
-from levrt.namespace import lev as lev
-from levrt.remote import remote as remote
-from levrt.session import run as run
+from levrt._levrt import Cr, Document, ObjectId, Op, Task
 
-if _TYPE_CHECKING:
-    from levrt import bson as bson
+TYPE_CHECKING = False  # typing is not loaded for it
+if TYPE_CHECKING:
+    from typing import Any
 
-#: The same object, by its other documented name.
-ctx = lev
+    from levrt import annot, bson
+    from levrt.args import cli
+    from levrt.collection import Collection
+    from levrt.concurrent import Concurrent
+    from levrt.errors import (
+        Conflict,
+        DeadlineExceeded,
+        DocumentTooLarge,
+        EngineError,
+        EngineUnavailable,
+        ImageError,
+        ImageNotFound,
+        LevError,
+        NotFound,
+        OutOfMemory,
+        PullError,
+        QueryError,
+        ReadinessTimeout,
+        RemoteError,
+        StartFailed,
+        StoreError,
+        StoreUnavailable,
+        TaskFailed,
+        UnsupportedOperation,
+        UnsupportedOption,
+    )
+    from levrt.files import Digest, File
+    from levrt.glue import RunRecord
+    from levrt.logs import LogLine
+    from levrt.namespace import lev, lev as ctx
+    from levrt.remote import remote
+    from levrt.session import run
+
+__all__ = [
+    "Collection",
+    "Concurrent",
+    "Conflict",
+    "Cr",
+    "DeadlineExceeded",
+    "Digest",
+    "Document",
+    "DocumentTooLarge",
+    "EngineError",
+    "EngineUnavailable",
+    "File",
+    "ImageError",
+    "ImageNotFound",
+    "LevError",
+    "LogLine",
+    "NotFound",
+    "ObjectId",
+    "Op",
+    "OutOfMemory",
+    "PullError",
+    "QueryError",
+    "ReadinessTimeout",
+    "RemoteError",
+    "RunRecord",
+    "StartFailed",
+    "StoreError",
+    "StoreUnavailable",
+    "Task",
+    "TaskFailed",
+    "UnsupportedOperation",
+    "UnsupportedOption",
+    "annot",
+    "bson",
+    "cli",
+    "ctx",
+    "lev",
+    "remote",
+    "run",
+]
+
+_HOMES = {
+    "Collection": "collection",
+    "Concurrent": "concurrent",
+    "Digest": "files",
+    "File": "files",
+    "LogLine": "logs",
+    "RunRecord": "glue",
+    "cli": "args",
+    "ctx": "namespace",
+    "lev": "namespace",
+    "remote": "remote",
+    "run": "session",
+}
 
 
-def __getattr__(name: str) -> _Any:
-    # Values that few programs name: decimal and re are not loaded for them.
-    if name == "bson":
-        return _import_module("levrt.bson")
-    raise AttributeError(f"module 'levrt' has no attribute {name!r}")
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
+    if name in ("annot", "bson"):
+        return import_module(f"levrt.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'levrt' has no attribute {name!r}")
+    module = import_module(f"levrt.{_HOMES.get(name, 'errors')}")
+    value = getattr(module, "lev" if name == "ctx" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,6 @@
 """The exceptions of levrt: one tree below :class:`LevError`."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing is not loaded for it
 if TYPE_CHECKING:
     from levrt._levrt import Document, Task
 

@@ -6,13 +6,12 @@ import contextlib
 import logging
 import os
 import posixpath
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from levrt import _levrt, errors
+from levrt import errors
 from levrt.collection import Collection as collection
 from levrt.files import Digest
 from levrt.logs import follow_logs, log_lines
@@ -285,6 +284,3 @@ def watch_loop(bridge: "Bridge") -> None:
         begin.send(None)
     _watchers.difference_update([w for w in _watchers if w.ag_frame is None])
     _watchers.add(watcher)
-
-
-_levrt._set_glue(sys.modules[__name__])

@@ -105,8 +105,8 @@ levpy_bridge_current(struct levpy_state *st)
         return NULL;
     }
     if (PyObject_SetItem(st->bridges, loop, (PyObject *)self) < 0 ||
-        (hook = PyObject_CallMethod(st->glue, "watch_loop", "O", self)) ==
-            NULL)
+        (hook = PyObject_CallMethod(levpy_glue(st), "watch_loop", "O",
+                                    self)) == NULL)
     {
         Py_DECREF(self);
         return NULL;

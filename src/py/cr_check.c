@@ -126,7 +126,7 @@ levpy_check_entry(struct levpy_state *st, PyObject *value)
     if (value == NULL || value == Py_None) {
         Py_RETURN_NONE;
     }
-    return PyObject_CallMethod(st->glue, "entry_call", "O", value);
+    return PyObject_CallMethod(levpy_glue(st), "entry_call", "O", value);
 }
 
 /* A new list of str out of a list or tuple; None for None. */
@@ -234,7 +234,7 @@ levpy_check_files(struct levpy_state *st, PyObject *value)
     if (!PyDict_Check(value)) {
         return wrong_type("files", "a dict by absolute path", value);
     }
-    return PyObject_CallMethod(st->glue, "check_files", "O", value);
+    return PyObject_CallMethod(levpy_glue(st), "check_files", "O", value);
 }
 
 static bool
@@ -491,8 +491,8 @@ check_targets(struct levpy_state *st, Cr *cr)
     if (PyDict_GET_SIZE(cr->files) == 0) {
         return 0;
     }
-    none = PyObject_CallMethod(st->glue, "check_targets", "OOO", cr->files,
-                               cr->options, cr->host_config);
+    none = PyObject_CallMethod(levpy_glue(st), "check_targets", "OOO",
+                               cr->files, cr->options, cr->host_config);
     return none == NULL ? -1 : 0;
 }
 

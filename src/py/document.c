@@ -105,7 +105,7 @@ Document_set(Document *self, PyObject *args, PyObject *kwargs)
 {
     struct levpy_state *st = levpy_state_of((PyObject *)self);
     _cleanup_pydecref_ PyObject *set =
-        PyObject_GetAttrString(st->glue, "merge_set");
+        PyObject_GetAttrString(levpy_glue(st), "merge_set");
     _cleanup_pydecref_ PyObject *data = NULL, *change = NULL;
     bson_t *q, *c;
 
@@ -128,7 +128,7 @@ Document_set(Document *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 Document_coll(Document *self, void *Py_UNUSED(closure))
 {
-    return PyObject_CallMethod(levpy_state_of((PyObject *)self)->glue,
+    return PyObject_CallMethod(levpy_glue(levpy_state_of((PyObject *)self)),
                                "collection", "Os", self->session, self->coll);
 }
 
@@ -173,7 +173,7 @@ logs_finish(struct levpy_job *job, struct levpy_state *st)
 {
     struct logs_job *lj = lev_container_of(job, struct logs_job, job);
 
-    return PyObject_CallMethod(st->glue, "log_lines", "y#",
+    return PyObject_CallMethod(levpy_glue(st), "log_lines", "y#",
                                lev_buf_text(&lj->out),
                                (Py_ssize_t)lj->out.len);
 }

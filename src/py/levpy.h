@@ -64,6 +64,10 @@ levpy_state_of(PyObject *self)
     return levpy_state(PyType_GetModuleByDef(Py_TYPE(self), &levpy_module));
 }
 
+/* The module levrt.glue, imported when the first object needs it: it brings
+ * most of the package along. Borrowed; NULL with an exception. */
+PyObject *levpy_glue(struct levpy_state *st);
+
 /* error.c: sets the exception that `err` stands for; NULL. */
 PyObject *levpy_raise(struct levpy_state *st, const struct lev_error *err);
 /* The exception as an object, not set; NULL with one set on failure. */

@@ -77,16 +77,16 @@ import_parts(struct levpy_state *st)
                : 0;
 }
 
-/* levrt.glue imports this module, so it is given to it afterwards. */
-static PyObject *
-set_glue(PyObject *module, PyObject *glue)
+PyObject *
+levpy_glue(struct levpy_state *st)
 {
-    Py_XSETREF(levpy_state(module)->glue, Py_NewRef(glue));
-    Py_RETURN_NONE;
+    if (st->glue == NULL) {
+        st->glue = PyImport_ImportModule("levrt.glue");
+    }
+    return st->glue;
 }
 
 static PyMethodDef module_methods[] = {
-    {"_set_glue", set_glue, METH_O, NULL},
     {"begin", levpy_begin, METH_O, levrt_begin_DOC},
     {NULL, NULL, 0, NULL},
 };

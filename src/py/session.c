@@ -664,7 +664,8 @@ Session_close(Session *self, PyObject *Py_UNUSED(unused))
 Session *
 levpy_session_current(struct levpy_state *st)
 {
-    PyObject *session = PyObject_CallMethod(st->glue, "current_session", NULL);
+    PyObject *session =
+        PyObject_CallMethod(levpy_glue(st), "current_session", NULL);
 
     if (session != NULL && !Py_IS_TYPE(session, st->SessionType)) {
         PyErr_SetString(PyExc_TypeError, "no session");

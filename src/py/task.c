@@ -70,7 +70,7 @@ static PyObject *
 run_record(struct levpy_state *st, const struct lev_run_result *r)
 {
     return PyObject_CallMethod(
-        st->glue, "run_record", "NNNiiiLLL", text_or_none(r->image),
+        levpy_glue(st), "run_record", "NNNiiiLLL", text_or_none(r->image),
         text_or_none(r->digest), argv_of(r->argv), r->exit_code, r->signal,
         (int)r->oom_killed, (long long)r->started, (long long)r->finished,
         (long long)r->peak_memory);
@@ -83,7 +83,7 @@ failure(struct levpy_state *st, Task *task)
     const struct lev_run_result *r = lev_run_result(task->run);
 
     return PyObject_CallMethod(
-        st->glue, "failure", "OOsNisiiiNsNNNN", task, task->document,
+        levpy_glue(st), "failure", "OOsNisiiiNsNNNN", task, task->document,
         levpy_exception_name(r->err.code), text_or_none(r->err.msg),
         r->err.detail, r->phase, r->exit_code, r->signal, (int)r->oom_killed,
         text_or_none(r->log_tail), r->hint, text_or_none(r->remote_type),
@@ -198,8 +198,8 @@ task_start(struct levpy_state *st, Cr *cr, bool want_address)
     if (session == NULL) {
         return NULL;
     }
-    prefix = PyObject_CallMethod(st->glue, "namespace_prefix", NULL);
-    debug = PyObject_CallMethod(st->glue, "wants_output", NULL);
+    prefix = PyObject_CallMethod(levpy_glue(st), "namespace_prefix", NULL);
+    debug = PyObject_CallMethod(levpy_glue(st), "wants_output", NULL);
     if (prefix == NULL || debug == NULL) {
         return NULL;
     }
@@ -577,8 +577,8 @@ Task_more_logs(Task *self, PyObject *arg)
 static PyObject *
 Task_logs(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return PyObject_CallMethod(levpy_state_of(self)->glue, "follow_logs", "O",
-                               self);
+    return PyObject_CallMethod(levpy_glue(levpy_state_of(self)), "follow_logs",
+                               "O", self);
 }
 
 /* ---- attributes and the type ---- */
