@@ -200,11 +200,17 @@ carry(int guest, struct lev_error *err)
     static struct flow out = {.to = STDOUT_FILENO};
 
     in.to = out.from = guest;
-    while (!out.done) {
-        struct pollfd fds[] = {waits_for(&in), waits_for(&out)};
+    while (!in.done || !out.done) {
+        /* A guest that says no more may still read; one that is gone cannot.
+         * Asked for before that, its end would be told again and again. */
+        struct pollfd fds[] = {
+            waits_for(&in), waits_for(&out), {.fd = out.done ? guest : -1}};
 
         if (poll(fds, LEV_ARRAY_LEN(fds), -1) < 0 && errno != EINTR) {
             return lev_error_errno(err, "relay: poll");
+        }
+        if ((fds[2].revents & POLLHUP) != 0) {
+            return 0;
         }
         if (fds[1].revents != 0 && step(&out, err) < 0) {
             return -1;
