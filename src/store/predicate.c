@@ -73,19 +73,32 @@ static int
 init_order(struct lev_predicate *p, const char *field, const char *op,
            const bson_value_t *operand, struct lev_error *err)
 {
+    static const struct {
+        const char *name;
+        bool below, same, above;
+    } orders[] = {
+        {"$eq", false, true, false}, {"$lt", true, false, false},
+        {"$lte", true, true, false}, {"$gt", false, false, true},
+        {"$gte", false, true, true},
+    };
+    size_t i = 0;
+
+    while (strcmp(op, orders[i].name) != 0) {
+        i++;
+    }
+    p->equality = i == 0;
     if (operand->value_type == BSON_TYPE_UNDEFINED) {
         return bad(err, field, op, "a value to compare with", operand);
     }
-    if (operand->value_type == BSON_TYPE_REGEX && strcmp(op, "$eq") != 0) {
+    if (operand->value_type == BSON_TYPE_REGEX && !p->equality) {
         return lev_error_set(err, LEV_E_QUERY, 2,
                              "'%s': %s takes no regular expression; use $not",
                              field, op);
     }
     p->accept = accept_order;
-    p->order.same = op[strlen(op) - 1] == 'e' || strcmp(op, "$eq") == 0;
-    p->order.below = strncmp(op, "$lt", 3) == 0;
-    p->order.above = strncmp(op, "$gt", 3) == 0;
-    p->equality = strcmp(op, "$eq") == 0;
+    p->order.below = orders[i].below;
+    p->order.same = orders[i].same;
+    p->order.above = orders[i].above;
     return 0;
 }
 

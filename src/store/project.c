@@ -83,10 +83,12 @@ field_add(struct field *parent, const char *name, struct lev_error *err)
     return f;
 }
 
+enum mode { UNDECIDED, INCLUSION, EXCLUSION };
+
 /* What the fields seen so far make of the whole. */
 struct parse {
     struct lev_project *p;
-    enum { UNDECIDED, INCLUSION, EXCLUSION } mode;
+    enum mode mode;
     bool id_included, id_excluded, slice, elem_match;
 };
 
@@ -143,16 +145,16 @@ static int
 decide(struct parse *ps, const char *field, bool include,
        struct lev_error *err)
 {
-    int mode = include ? INCLUSION : EXCLUSION;
+    enum mode mode = include ? INCLUSION : EXCLUSION;
 
-    if (ps->mode != UNDECIDED && (int)ps->mode != mode) {
+    if (ps->mode != UNDECIDED && ps->mode != mode) {
         return lev_error_set(
             err, LEV_E_QUERY, include ? 31253 : 31254,
             "projection: '%s' %s, the fields before it the other way round; "
             "either name what is wanted or what is not (only _id may differ)",
             field, include ? "is included" : "is excluded");
     }
-    ps->mode = include ? INCLUSION : EXCLUSION;
+    ps->mode = mode;
     return 0;
 }
 

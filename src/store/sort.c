@@ -33,6 +33,7 @@ struct lev_sorter {
     size_t bytes;
     uint64_t serial;
     struct held **held;
+    struct held *probe; /* without a document: keys of one that is looked at */
     bool sorted;
 };
 
@@ -192,6 +193,13 @@ lev_sorter_create(const struct lev_sort *order, size_t keep,
     }
     s->order = order;
     s->keep = keep;
+    s->probe =
+        calloc(1, sizeof(*s->probe) + order->n * sizeof(s->probe->keys[0]));
+    if (s->probe == NULL) {
+        free(s);
+        lev_error_nomem(err, "sort");
+        return NULL;
+    }
     return s;
 }
 
@@ -214,7 +222,16 @@ lev_sorter_destroy(struct lev_sorter *s)
         held_free(s->held[i]);
     }
     free(s->held);
+    free(s->probe);
     free(s);
+}
+
+static void
+fill_keys(const struct lev_sort *order, struct held *h, const bson_t *doc)
+{
+    for (size_t i = 0; i < order->n; i++) {
+        h->keys[i] = key_of(&order->keys[i], doc);
+    }
 }
 
 static struct held *
@@ -235,9 +252,7 @@ hold(struct lev_sorter *s, const bson_t *doc, long index)
         held_free(h);
         return NULL;
     }
-    for (size_t i = 0; i < s->order->n; i++) {
-        h->keys[i] = key_of(&s->order->keys[i], &copy);
-    }
+    fill_keys(s->order, h, &copy);
     return h;
 }
 
@@ -300,13 +315,22 @@ heap_down(struct lev_sorter *s)
     }
 }
 
+/* Whether a document has no place among the first `keep`: most of a large
+ * collection has none, and need not be copied to see it. */
+static bool
+is_beyond(struct lev_sorter *s, const bson_t *doc)
+{
+    if (s->keep == 0 || s->n < s->keep) {
+        return false;
+    }
+    fill_keys(s->order, s->probe, doc);
+    s->probe->serial = s->serial;
+    return compare_held(s->order, s->probe, s->held[0]) > 0;
+}
+
 static void
 replace_root(struct lev_sorter *s, struct held *h)
 {
-    if (compare_held(s->order, h, s->held[0]) >= 0) {
-        held_free(h);
-        return;
-    }
     s->bytes += h->len;
     s->bytes -= s->held[0]->len;
     held_free(s->held[0]);
@@ -314,23 +338,34 @@ replace_root(struct lev_sorter *s, struct held *h)
     heap_down(s);
 }
 
+static void
+place(struct lev_sorter *s, struct held *h)
+{
+    s->held[s->n++] = h;
+    s->bytes += h->len;
+    if (s->keep > 0) {
+        heap_up(s, s->n - 1);
+    }
+}
+
 int
 lev_sorter_add(struct lev_sorter *s, const bson_t *doc, long index,
                struct lev_error *err)
 {
-    struct held *h = reserve(s) < 0 ? NULL : hold(s, doc, index);
+    struct held *h;
 
+    if (is_beyond(s, doc)) {
+        return 0;
+    }
+    h = reserve(s) < 0 ? NULL : hold(s, doc, index);
     if (h == NULL) {
         return lev_error_nomem(err, "sort");
     }
     if (s->keep > 0 && s->n == s->keep) {
         replace_root(s, h);
-        return 0;
     }
-    s->held[s->n++] = h;
-    s->bytes += h->len;
-    if (s->keep > 0) {
-        heap_up(s, s->n - 1);
+    else {
+        place(s, h);
     }
     return s->bytes <= LEV_SORT_MAX_BYTES
                ? 0

@@ -240,7 +240,6 @@ set_up_writer(struct lev_db *db, struct lev_error *err)
     if (lev_db_exec(db,
                     "PRAGMA wal_autocheckpoint = 0;"
                     "PRAGMA journal_size_limit = 67108864;"
-                    "PRAGMA cache_size = -16384;"
                     "PRAGMA cell_size_check = ON;",
                     err) < 0)
     {
@@ -261,6 +260,7 @@ set_up(struct lev_db *db, enum lev_db_mode mode, struct lev_error *err)
     sqlite3_busy_handler(db->sqlite, on_busy, db);
     if (lev_db_exec(db,
                     "PRAGMA trusted_schema = OFF;"
+                    "PRAGMA cache_size = -1024;" /* KiB; the kernel has more */
                     "PRAGMA synchronous = FULL;", /* of checkpoints too */
                     err) < 0)
     {

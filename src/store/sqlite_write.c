@@ -109,7 +109,7 @@ insert_add(struct insert *in, const bson_t *doc, struct lev_error *err)
     in->write.bytes += doc->len;
     return lev_id_complete(doc, complete, err) < 0
                ? -1
-               : lev_document_check(complete, err);
+               : lev_document_check_size(complete, err);
 }
 
 static struct insert *

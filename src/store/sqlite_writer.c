@@ -532,35 +532,83 @@ enqueue(struct lev_writer *w, struct lev_write *write)
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* The scope has ended, which `err` says. */
-static void
-give_up(struct lev_writer *w, struct lev_write *write, struct lev_error *err)
+static int
+locked_out(struct lev_writer *w, int64_t since, struct lev_error *err)
 {
-    int64_t since;
-    bool was_queued;
+    return lev_error_set(
+        err, LEV_E_STORE_UNAVAILABLE, SQLITE_BUSY,
+        "store: the database %s has been locked by another process for "
+        "%.1f s; nothing was written; try again, or end the one that keeps it "
+        "(fuser %s-lock tells which)",
+        w->db->path, (double)(lev_now() - since) / LEV_SECOND, w->db->path);
+}
+
+/* Takes a write back that is still queued; `*since` says since when the writer
+ * has waited for another process, 0: it does not. */
+static bool
+take_back(struct lev_writer *w, struct lev_write *write, int64_t *since)
+{
+    bool queued;
 
     pthread_mutex_lock(&w->mutex);
-    since = w->waiting_since;
-    was_queued = write->queued;
-    if (was_queued) {
+    *since = w->waiting_since;
+    queued = write->queued;
+    if (queued) {
         withdraw(w, write);
     }
     pthread_mutex_unlock(&w->mutex);
-    if (!was_queued) {
-        lev_error_wrap(err, "store: the write may or may not have happened");
-        return;
+    if (queued) {
+        lev_write_unref(write);
     }
-    lev_write_unref(write);
-    if (err->code == LEV_E_TIMEOUT && since != 0) {
-        lev_error_set(err, LEV_E_STORE_UNAVAILABLE, SQLITE_BUSY,
-                      "store: the database %s has been locked by another "
-                      "process for %.1f s; nothing was written; try again, or "
-                      "end the one that keeps it (fuser %s-lock tells which)",
-                      w->db->path, (double)(lev_now() - since) / LEV_SECOND,
-                      w->db->path);
-        return;
+    return queued;
+}
+
+/* The scope has ended, which `err` says. */
+static int
+give_up(struct lev_writer *w, struct lev_write *write, struct lev_error *err)
+{
+    int64_t since;
+
+    if (!take_back(w, write, &since)) {
+        return lev_error_wrap(err,
+                              "store: the write may or may not have happened");
     }
-    lev_error_wrap(err, "store: nothing was written");
+    return err->code == LEV_E_TIMEOUT && since != 0
+               ? locked_out(w, since, err)
+               : lev_error_wrap(err, "store: nothing was written");
+}
+
+static bool
+is_locked_out(struct lev_writer *w)
+{
+    bool is;
+
+    pthread_mutex_lock(&w->mutex);
+    is = w->waiting_since != 0 &&
+         lev_now() - w->waiting_since > LEV_DB_LOCK_LIMIT;
+    pthread_mutex_unlock(&w->mutex);
+    return is;
+}
+
+/* As the scope allows, but not for ever for another process's lock. */
+static int
+wait_for_answer(struct lev_writer *w, struct lev_write *write,
+                const struct lev_scope *scope, struct lev_error *err)
+{
+    for (;;) {
+        struct lev_scope s = lev_scope_within(scope, LEV_DB_LOCK_LIMIT / 4);
+        int64_t since;
+
+        if (lev_scope_wait(&s, &write->done, err) == 0) {
+            return 0;
+        }
+        if (err->code != LEV_E_TIMEOUT || lev_scope_check(scope, err) < 0) {
+            return give_up(w, write, err);
+        }
+        if (is_locked_out(w) && take_back(w, write, &since)) {
+            return locked_out(w, since, err);
+        }
+    }
 }
 
 int
@@ -568,8 +616,7 @@ lev_writer_write(struct lev_writer *w, struct lev_write *write,
                  const struct lev_scope *scope, struct lev_error *err)
 {
     enqueue(w, write);
-    if (lev_scope_wait(scope, &write->done, err) < 0) {
-        give_up(w, write, err);
+    if (wait_for_answer(w, write, scope, err) < 0) {
         return -1;
     }
     if (write->rc < 0) {

@@ -310,8 +310,7 @@ apply_new_fields(const struct apply *a, const struct step *parent,
                  const bson_t *old, bson_t *out)
 {
     for (const struct step *s = parent->kids; s != NULL; s = s->next) {
-        if (old != NULL &&
-            bson_iter_init_find(&(bson_iter_t){0}, old, s->name)) {
+        if (old != NULL && bson_has_field(old, s->name)) {
             continue;
         }
         if (s->name[0] == '$' && creates(a, s)) {
@@ -488,15 +487,21 @@ apply_step(const struct apply *a, const struct step *s, const char *key,
 }
 
 int
+lev_document_check_size(const bson_t *doc, struct lev_error *err)
+{
+    return doc->len <= LEV_DOCUMENT_MAX
+               ? 0
+               : lev_error_set(err, LEV_E_TOO_LARGE, 10334,
+                               "a document of %u bytes; at most %u (16 MiB) "
+                               "can be stored in one",
+                               doc->len, LEV_DOCUMENT_MAX);
+}
+
+int
 lev_document_check(const bson_t *doc, struct lev_error *err)
 {
-    if (doc->len > LEV_DOCUMENT_MAX) {
-        return lev_error_set(err, LEV_E_TOO_LARGE, 10334,
-                             "a document of %u bytes; at most %u (16 MiB) can "
-                             "be stored in one",
-                             doc->len, LEV_DOCUMENT_MAX);
-    }
-    return lev_value_check(doc, err);
+    return lev_document_check_size(doc, err) < 0 ? -1
+                                                 : lev_value_check(doc, err);
 }
 
 /* The new document has the old one's `_id`, or none where there was none. */

@@ -36,8 +36,10 @@ int lev_updater_apply(const struct lev_updater *u, const bson_t *old,
  * then the update; complete with `_id`. */
 int lev_updater_insert(const struct lev_updater *u, const struct lev_match *m,
                        bson_t *made, struct lev_error *err);
-/* TOO_LARGE with the size when a document is above LEV_DOCUMENT_MAX; QUERY
- * when it is nested too deep. */
+/* TOO_LARGE with the size when a document is above LEV_DOCUMENT_MAX. */
+int lev_document_check_size(const bson_t *doc, struct lev_error *err);
+/* The same, and QUERY when it is nested too deep, INVALID when it is no BSON.
+ */
 int lev_document_check(const bson_t *doc, struct lev_error *err);
 
 #endif
