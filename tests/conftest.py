@@ -86,4 +86,4 @@ def registry() -> str:
 @pytest.fixture(scope="session")
 def registry_auth() -> tuple[str, str, str]:
     """host:port, user and password of a registry that asks for them."""
-    return os.environ["LEVRT_TEST_REGISTRY_AUTH"], "levrt-test", "secret"
+    return os.environ["LEVRT_TEST_REGISTRY_AUTH"], "user", "secret"
