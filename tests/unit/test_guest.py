@@ -4,18 +4,23 @@ The guest runs on the bundle's interpreter, started as in a container, against
 a host that speaks the channel's frames.
 """
 
+import ast
+import marshal
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from guest_roots import build_bundle, channel
 
+import levrt.bundle
 from levrt.remote import remote
 
 
@@ -1056,3 +1061,98 @@ def test_a_payload_that_does_not_load(bundle, tmp_path):
     process = channel.run_guest(bundle, host, tmp_path / "sock")
     assert process.returncode == host.exit == 1
     assert host.fail is not None
+
+
+# The image's own interpreter
+
+
+def image_command(bundle, python=sys.executable):
+    """What the core runs for @remote(python="image")."""
+    return [python, "-X", "utf8", f"{bundle}/boot.py"]
+
+
+def fails_in_helper():
+    raise ToolError("bad")
+
+
+def image_entry():
+    import logging
+    import os
+    import sys
+
+    from levrt import lev
+
+    logging.getLogger("x").warning("logged")
+    codec = sys.modules["levrt.guest.channel"].encode.__module__
+    lev.set(prefix=sys.prefix, path=sys.path, codec=codec, argv=sys.argv)
+    lev.set(pool=bool(os.environ.get("LEV_SPAWN")), big=b"x" * 100_000, n=2**40)
+    if sys.argv[1:] == ["fail"]:
+        fails_in_helper()
+
+
+def test_on_the_images_interpreter(bundle, tmp_path):
+    host = channel.Host(remote(image_entry)().payload(), ["a"])
+    process = channel.run_guest(
+        bundle, host, tmp_path / "sock", argv=image_command(bundle)
+    )
+    host.process = process
+    data = good(host)
+    assert data["prefix"] == sys.prefix
+    assert f"{bundle}/site" in data["path"]
+    assert bundle not in data["path"]
+    assert data["codec"] == "levrt._guest"
+    assert data["argv"] == ["image_entry", "a"]
+    assert data["n"] == 2**40
+    assert host.logs == [(30, "x", "logged")]
+
+
+def test_where_the_codec_in_c_cannot_be_loaded(bundle, tmp_path):
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    shutil.copy(f"{bundle}/boot.py", copy)
+    shutil.copytree(
+        f"{bundle}/site", copy / "site", ignore=shutil.ignore_patterns("_guest*")
+    )
+    host = channel.Host(remote(image_entry)().payload(), ["fail"])
+    process = channel.run_guest(copy, host, tmp_path / "sock", argv=image_command(copy))
+    assert process.returncode == host.exit == 1
+    assert host.data["codec"] == "levrt.guest.purebson"
+    assert host.fail["type"] == "ToolError"
+    assert "in fails_in_helper" in host.fail["traceback"]
+
+
+def test_an_interpreter_of_another_version(bundle, tmp_path):
+    """Whatever the machine has: the bundle says that it is for another one."""
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    shutil.copy(f"{bundle}/boot.py", copy)
+    shutil.copytree(f"{bundle}/site", copy / "site")
+    shutil.rmtree(copy / "site" / "levrt" / "__pycache__")
+    (copy / "site" / "levrt" / "_bundle.py").write_text("PYTHON = (3, 99, 1)\n")
+    host = channel.Host(remote(image_entry)().payload())
+    process = channel.run_guest(copy, host, tmp_path / "sock", argv=image_command(copy))
+    assert process.returncode == host.exit == 1
+    version = "{}.{}.{}".format(*sys.version_info[:3])
+    text = (
+        f"the image's Python ({sys.executable}) is {version}, the workflow's is 3.99.1"
+    )
+    assert host.fail["text"].startswith(text)
+    assert host.fail["builtin"] == host.fail["type"] == "RuntimeError"
+    assert text in process.stderr
+    assert host.hello["python"] == version
+
+
+def test_a_payload_of_another_version(bundle, tmp_path):
+    payload = list(marshal.loads(remote(image_entry)().payload()))
+    payload[1] = (3, 99)
+    host = channel.Host(marshal.dumps(tuple(payload)))
+    process = channel.run_guest(bundle, host, tmp_path / "sock")
+    assert process.returncode == 1
+    assert "the payload is of format 1 for Python (3, 99)" in host.fail["text"]
+
+
+def test_old_syntax_in_what_old_interpreters_read():
+    """boot.py and mismatch.py have to compile on any Python 3."""
+    for name in ("boot", "mismatch", "facade"):
+        path = Path(levrt.bundle.__file__).parent / "guest" / f"{name}.py"
+        ast.parse(path.read_text(), feature_version=(3, 4))
