@@ -167,15 +167,21 @@ def entry_call(entry: object) -> "RemoteCall":
     )
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_files(files: dict[Any, Any]) -> dict[str, Any]:
     """``files=`` with normalised targets; those given as None left out."""
     found: dict[str, Any] = {}
     for target, value in files.items():
         if not isinstance(target, str):
-            raise TypeError(
-                f"files: a target must be str, not {type(target).__name__}"
-            )
-        if not target.startswith("/") or "\0" in target:
+            raise TypeError(f"files: a target must be str, not {type(target).__name__}")
+        if not target.startswith("/") or "\0" in target or not _is_utf8(target):
             raise ValueError(f"files: the target {target!r} is no absolute path")
         if value is None:
             continue
@@ -190,13 +196,19 @@ def check_files(files: dict[Any, Any]) -> dict[str, Any]:
                 f"files[{target!r}] must be bytes, str or a path, not"
                 f" {type(value).__name__}"
             )
+        if isinstance(value, str) and not _is_utf8(value):
+            raise ValueError(
+                f"files[{target!r}] is no text: it has surrogates alone; give bytes"
+            )
+        if isinstance(value, os.PathLike) and b"\0" in os.fsencode(value):
+            raise ValueError(f"files[{target!r}]: the path must not contain NUL")
         path = "/" + posixpath.normpath(target).lstrip("/")
         if path == "/" and not isinstance(value, os.PathLike):
             raise ValueError("files: '/' takes a local directory only")
         if path in found:
             raise ValueError(f"files: two files for the one target {path!r}")
         found[path] = value
-    for path, value in found.items():
+    for path in found:
         parent = posixpath.dirname(path)
         while parent != "/":
             if parent in found and not isinstance(found[parent], os.PathLike):

@@ -102,9 +102,27 @@ Cr_await(PyObject *self)
 static PyObject *
 Cr_repr(Cr *self)
 {
+    const char *name = Py_TYPE(self)->tp_name;
+    const char *dot = strrchr(name, '.');
+
+    name = dot == NULL ? name : dot + 1;
     return self->schema == Py_None
-               ? PyUnicode_FromFormat("Cr(%R)", self->image)
-               : PyUnicode_FromFormat("Cr(%R, %R)", self->image, self->schema);
+               ? PyUnicode_FromFormat("%s(%R)", name, self->image)
+               : PyUnicode_FromFormat("%s(%R, %R)", name, self->image,
+                                      self->schema);
+}
+
+/* The member at an offset. What could be changed is given as a copy: this one
+ * has been checked, and services must not come to hold themselves. */
+static PyObject *
+Cr_get(PyObject *self, void *offset)
+{
+    PyObject *value = *(PyObject **)((char *)self + (uintptr_t)offset);
+
+    if (PyList_Check(value)) {
+        return PySequence_List(value);
+    }
+    return PyDict_Check(value) ? PyDict_Copy(value) : Py_NewRef(value);
 }
 
 static int
@@ -143,11 +161,11 @@ static PyMethodDef Cr_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef Cr_members[] = {
-#define X(name) {#name, T_OBJECT_EX, offsetof(Cr, name), READONLY, NULL},
+static PyGetSetDef Cr_getset[] = {
+#define X(name) {#name, Cr_get, NULL, NULL, (void *)offsetof(Cr, name)},
     LEVPY_CR_MEMBERS(X)
 #undef X
-        {NULL, 0, 0, 0, NULL},
+        {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot Cr_slots[] = {
@@ -155,7 +173,7 @@ static PyType_Slot Cr_slots[] = {
     {Py_tp_dealloc, Cr_dealloc},       {Py_tp_traverse, Cr_traverse},
     {Py_tp_clear, Cr_clear},           {Py_tp_repr, Cr_repr},
     {Py_am_await, Cr_await},           {Py_tp_methods, Cr_methods},
-    {Py_tp_members, Cr_members},       {0, NULL},
+    {Py_tp_getset, Cr_getset},         {0, NULL},
 };
 
 static PyType_Spec Cr_spec = {

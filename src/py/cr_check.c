@@ -33,6 +33,36 @@ text_of(PyObject *value, const char *name)
     return text;
 }
 
+/* The same, for the value of `key` in the dict called `name`. */
+static const char *
+text_at(PyObject *value, const char *name, PyObject *key)
+{
+    _cleanup_pydecref_ PyObject *item =
+        PyUnicode_FromFormat("%s[%R]", name, key);
+    const char *text = item == NULL ? NULL : PyUnicode_AsUTF8(item);
+
+    return text == NULL ? NULL : text_of(value, text);
+}
+
+/* The value of an int, or `otherwise` for what does not fit; -1 with TypeError
+ * for what is no int. */
+static long
+int_of(PyObject *value, const char *name, Py_ssize_t i, long otherwise)
+{
+    long n;
+
+    if (!PyLong_Check(value) || PyBool_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s[%zd] must be int, not %s", name, i,
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    n = PyLong_AsLong(value);
+    if (n == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+    }
+    return n < 0 ? otherwise : n;
+}
+
 PyObject *
 levpy_check_image(PyObject *value)
 {
@@ -187,7 +217,7 @@ env_of_dict(PyObject *dict)
         _cleanup_pydecref_ PyObject *item = NULL;
         const char *name = text_of(key, "a name in env");
 
-        if (name == NULL || text_of(value, "a value in env") == NULL) {
+        if (name == NULL || text_at(value, "env", key) == NULL) {
             return NULL;
         }
         if (name[0] == '\0' || strchr(name, '=') != NULL) {
@@ -261,7 +291,7 @@ levpy_check_links(PyObject *value)
     while (PyDict_Next(value, &pos, &key, &host)) {
         const char *alias = text_of(key, "an alias in links");
         const char *target =
-            alias == NULL ? NULL : text_of(host, "a host in links");
+            alias == NULL ? NULL : text_at(host, "links", key);
 
         if (target == NULL) {
             return NULL;
@@ -295,16 +325,12 @@ levpy_check_ports(PyObject *value)
     list = PySequence_List(value);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
         PyObject *item = PyList_GET_ITEM(list, i);
-        long port;
+        long port = int_of(item, "ports", i, 0);
 
-        if (!PyLong_Check(item) || PyBool_Check(item)) {
-            return PyErr_Format(PyExc_TypeError,
-                                "ports[%zd] must be int, not %s", i,
-                                Py_TYPE(item)->tp_name);
+        if (port < 0) {
+            return NULL;
         }
-        port = PyLong_AsLong(item);
         if (port < 1 || port > 65535) {
-            PyErr_Clear();
             return PyErr_Format(PyExc_ValueError,
                                 "ports[%zd] must be 1 to 65535, not %R", i,
                                 item);
@@ -363,8 +389,12 @@ levpy_check_timeout(PyObject *value)
         return wrong_type("timeout", "a number of seconds", value);
     }
     s = PyFloat_AsDouble(value);
-    if (PyErr_Occurred()) {
-        return NULL;
+    if (s == -1.0 && PyErr_Occurred()) {
+        /* An int beyond every float. */
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return NULL;
+        }
+        PyErr_Clear();
     }
     if (!(s > 0) || isinf(s)) {
         return PyErr_Format(PyExc_ValueError,
@@ -392,12 +422,12 @@ levpy_check_accepted(PyObject *value)
     list = PySequence_List(value);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
         PyObject *item = PyList_GET_ITEM(list, i);
-        long code = PyLong_Check(item) && !PyBool_Check(item)
-                        ? PyLong_AsLong(item)
-                        : -1;
+        long code = int_of(item, "check", i, 256);
 
-        if (code < 0 || code > 255) {
-            PyErr_Clear();
+        if (code < 0) {
+            return NULL;
+        }
+        if (code > 255) {
             return PyErr_Format(PyExc_ValueError,
                                 "check[%zd] must be an exit code from 0 to "
                                 "255, not %R",
@@ -451,11 +481,23 @@ levpy_check_text(PyObject *value, const char *name)
 PyObject *
 levpy_check_options(PyObject *value, const char *name)
 {
+    PyObject *key, *option;
+    Py_ssize_t pos = 0;
+
     if (value == NULL || value == Py_None) {
         return PyDict_New();
     }
-    return PyDict_Check(value) ? PyDict_Copy(value)
-                               : wrong_type(name, "a dict", value);
+    if (!PyDict_Check(value)) {
+        return wrong_type(name, "a dict", value);
+    }
+    while (PyDict_Next(value, &pos, &key, &option)) {
+        if (!PyUnicode_Check(key)) {
+            return PyErr_Format(PyExc_TypeError,
+                                "%s: an option's name must be str, not %s",
+                                name, Py_TYPE(key)->tp_name);
+        }
+    }
+    return PyDict_Copy(value);
 }
 
 static int
@@ -496,6 +538,41 @@ check_targets(struct levpy_state *st, Cr *cr)
     return none == NULL ? -1 : 0;
 }
 
+/* The runtime is all that an empty image has. */
+static int
+check_empty(Cr *cr)
+{
+    if (cr->entry == Py_None && PyUnicode_GET_LENGTH(cr->image) == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "image: an empty image has nothing to run: give it "
+                        "an entry, or name an image");
+        return -1;
+    }
+    return 0;
+}
+
+/* options and host_config are one set of names in two dicts. */
+static int
+check_twice(Cr *cr)
+{
+    PyObject *name, *value;
+    Py_ssize_t pos = 0;
+
+    while (PyDict_Next(cr->options, &pos, &name, &value)) {
+        int both = PyDict_Contains(cr->host_config, name);
+
+        if (both > 0) {
+            PyErr_Format(PyExc_ValueError,
+                         "%U is in options and in host_config: give it once",
+                         name);
+        }
+        if (both != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int
 levpy_check_together(struct levpy_state *st, Cr *cr)
 {
@@ -504,7 +581,9 @@ levpy_check_together(struct levpy_state *st, Cr *cr)
     bool network;
     int rc = 0;
 
-    if (check_name(cr) < 0 || levpy_cr_options(st, cr, &options) < 0) {
+    if (check_name(cr) < 0 || check_empty(cr) < 0 || check_twice(cr) < 0 ||
+        levpy_cr_options(st, cr, &options) < 0)
+    {
         return -1;
     }
     if (options == NULL) {

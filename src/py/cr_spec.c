@@ -329,12 +329,18 @@ struct lev_run_spec *
 levpy_cr_spec(struct levpy_state *st, Cr *cr, const char *prefix)
 {
     struct lev_run_spec *spec = calloc(1, sizeof(*spec));
+    int rc;
 
     if (spec == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    if (freeze(st, spec, cr, prefix) < 0) {
+    rc = Py_EnterRecursiveCall(" in the services of a Cr");
+    if (rc == 0) {
+        rc = freeze(st, spec, cr, prefix);
+        Py_LeaveRecursiveCall();
+    }
+    if (rc < 0) {
         lev_run_spec_free(spec);
         return NULL;
     }
