@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 
 #define PROBE_TIMEOUT_SLACK (5 * LEV_SECOND)
+#define INSPECT_TIMEOUT (60 * LEV_SECOND)
 
 /* Strings for one create request, freed together. */
 struct words {
@@ -134,6 +135,22 @@ pull(struct lev_run *run, const struct lev_scope *scope, const char *ref,
 }
 
 static int
+look_at_image(struct lev_run *run, const struct lev_scope *parent,
+              const char *ref, struct lev_error *err)
+{
+    struct lev_scope scope = lev_scope_within(parent, INSPECT_TIMEOUT);
+    int rc =
+        run->ops->image_inspect(run->engine, &scope, ref, &run->image, err);
+
+    if (rc < 0 && err->code == LEV_E_TIMEOUT) {
+        lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
+                      "the engine did not say within %d s whether it has %s",
+                      (int)(INSPECT_TIMEOUT / LEV_SECOND), ref);
+    }
+    return rc;
+}
+
+static int
 find_image(struct lev_run *run, const struct lev_scope *scope, const char *ref,
            struct lev_error *err)
 {
@@ -142,8 +159,7 @@ find_image(struct lev_run *run, const struct lev_scope *scope, const char *ref,
     if (policy == LEV_PULL_ALWAYS && pull(run, scope, ref, err) < 0) {
         return -1;
     }
-    if (run->ops->image_inspect(run->engine, scope, ref, &run->image, err) ==
-        0) {
+    if (look_at_image(run, scope, ref, err) == 0) {
         return 0;
     }
     if (err->code != LEV_E_IMAGE_NOT_FOUND || policy == LEV_PULL_ALWAYS) {
@@ -158,7 +174,7 @@ find_image(struct lev_run *run, const struct lev_scope *scope, const char *ref,
     if (pull(run, scope, ref, err) < 0) {
         return -1;
     }
-    return run->ops->image_inspect(run->engine, scope, ref, &run->image, err);
+    return look_at_image(run, scope, ref, err);
 }
 
 static int
@@ -173,8 +189,7 @@ step_image(struct lev_run *run, const struct lev_scope *scope,
         if (name == NULL) {
             return -1;
         }
-        if (run->ops->image_inspect(run->engine, scope, name, &run->image,
-                                    err) < 0) {
+        if (look_at_image(run, scope, name, err) < 0) {
             return -1;
         }
     }
@@ -591,13 +606,18 @@ step_connect(struct lev_run *run, const struct lev_scope *scope,
 
 /* ---- readiness ---- */
 
+/* `privileged`: to see whose the listeners are, whatever user they run as. */
 static int
 start_probe(struct lev_run *run, const struct lev_scope *scope,
-            struct lev_error *err)
+            bool privileged, struct lev_error *err)
 {
     const struct lev_session_config *c = lev_session_config(run->session);
     _cleanup_words_ struct words argv = {0};
-    struct lev_exec_spec spec = {.user = "0", .privileged = run->spec->host};
+    struct lev_exec_spec spec = {.privileged = privileged};
+
+    if (privileged || !run->spec->host) {
+        spec.user = "0";
+    }
 
     words_printf(&argv, "/lev/bin/lev-launcher");
     words_printf(&argv, "probe");
@@ -670,6 +690,25 @@ ended_early(struct lev_run *run, struct lev_error *err)
                          run->result.exit_code, tail == NULL ? "" : tail);
 }
 
+/* Serves until the probe has ended; 1 when the container ended first. */
+static int
+serve_probe(struct lev_run *run, const struct lev_scope *scope,
+            bool privileged, struct lev_error *err)
+{
+    /* An exec in a container that has ended is refused: serve says how it
+     * ended. */
+    if (start_probe(run, scope, privileged, err) < 0 &&
+        err->code != LEV_E_CONFLICT)
+    {
+        return -1;
+    }
+    return lev_run_serve(run, scope, err);
+}
+
+/* What an engine says with when it could not run the program of an exec: for
+ * a privileged one, because it has not all capabilities itself. */
+#define EXEC_REFUSED 126
+
 static int
 step_ready(struct lev_run *run, const struct lev_scope *parent,
            struct lev_error *err)
@@ -682,12 +721,12 @@ step_ready(struct lev_run *run, const struct lev_scope *parent,
     if (run->spec->ports_n == 0) {
         return 0;
     }
-    /* An exec in a container that has ended is refused: serve says how it
-     * ended. */
-    if (start_probe(run, &scope, err) < 0 && err->code != LEV_E_CONFLICT) {
-        return -1;
+    rc = serve_probe(run, &scope, run->spec->host, err);
+    if (rc == 0 && run->probe_code == EXEC_REFUSED && run->spec->host) {
+        /* As the container's user: all but listeners of other users. */
+        lev_buf_clear(&run->probe_out);
+        rc = serve_probe(run, &scope, false, err);
     }
-    rc = lev_run_serve(run, &scope, err);
     if (rc == 1) {
         return ended_early(run, err);
     }
@@ -706,16 +745,23 @@ step_ready(struct lev_run *run, const struct lev_scope *parent,
     return lev_services_check(run, err);
 }
 
+/* An engine that does not answer within its bound is not there. Pulling, the
+ * bundle, services and readiness have bounds of their own. */
 static const struct {
     const char *phase;
+    int64_t bound;
     int (*run)(struct lev_run *run, const struct lev_scope *scope,
                struct lev_error *err);
 } steps[] = {
-    {"engine", step_engine},   {"pull", step_image},
-    {"runtime", step_runtime}, {"services", lev_services_start},
-    {"create", step_create},   {"files", step_files},
-    {"start", step_start},     {"start", step_connect},
-    {"readiness", step_ready},
+    {"engine", 60 * LEV_SECOND, step_engine},
+    {"pull", LEV_NEVER, step_image},
+    {"runtime", LEV_NEVER, step_runtime},
+    {"services", LEV_NEVER, lev_services_start},
+    {"create", 120 * LEV_SECOND, step_create},
+    {"files", 3600 * LEV_SECOND, step_files},
+    {"start", 120 * LEV_SECOND, step_start},
+    {"start", 120 * LEV_SECOND, step_connect},
+    {"readiness", LEV_NEVER, step_ready},
 };
 
 int
@@ -723,11 +769,22 @@ lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
                  struct lev_error *err)
 {
     for (size_t i = 0; i < LEV_ARRAY_LEN(steps); i++) {
+        struct lev_scope bound = lev_scope_within(scope, steps[i].bound);
+
         run->phase = steps[i].phase;
-        if (lev_scope_check(scope, err) < 0 ||
-            steps[i].run(run, scope, err) < 0) {
+        if (lev_scope_check(scope, err) < 0) {
             return -1;
         }
+        if (steps[i].run(run, &bound, err) == 0) {
+            continue;
+        }
+        if (err->code == LEV_E_TIMEOUT) {
+            return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
+                                 "the engine did not answer within %.0f s; is "
+                                 "it overloaded or stopped?",
+                                 (double)steps[i].bound / (double)LEV_SECOND);
+        }
+        return -1;
     }
     return 0;
 }

@@ -65,10 +65,10 @@ lev_session_bundle(struct lev_session *s, const struct lev_scope *scope,
     if (dir != NULL) {
         return dir;
     }
-    if (lev_gate_enter(&s->gate, scope, err) < 0) {
+    if (lev_gate_enter(&s->bundle_gate, scope, err) < 0) {
         return NULL;
     }
-    gate = &s->gate;
+    gate = &s->bundle_gate;
     if (s->bundle == NULL) {
         s->bundle = build(s, scope, err);
         atomic_store(&s->bundle_ready, s->bundle);

@@ -400,6 +400,15 @@ take_connection(struct lev_channel *ch, struct lev_error *err)
     return 0;
 }
 
+static void
+relay_said(struct lev_channel *ch, const char *data, size_t len)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "%.*s", (int)(len < 250 ? len : 250), data);
+    ch->ev.log(ch->ev.ctx, LEV_WARNING, "relay", text);
+}
+
 /* As lev_engine_ops.exec_recv: 0 at the end, -2 when nothing is there. */
 static ssize_t
 receive_some(struct lev_channel *ch, char *buf, size_t len,
@@ -413,8 +422,7 @@ receive_some(struct lev_channel *ch, char *buf, size_t len,
         do {
             n = ch->engine->ops->exec_recv(ch->exec, &stream, buf, len, err);
             if (n > 0 && stream != 1) {
-                ch->ev.log(ch->ev.ctx, LEV_WARNING, "lev.relay",
-                           "the relay in the container complains");
+                relay_said(ch, buf, (size_t)n);
             }
         } while (n > 0 && stream != 1);
         return n;

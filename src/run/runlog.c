@@ -1,5 +1,6 @@
 #include "runlog.h"
 
+#include <dirent.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -217,4 +218,85 @@ lev_runlog_load(const char *dir, const char *name, struct lev_buf *out,
         return -1;
     }
     return load_file(path, out, err);
+}
+
+struct kept {
+    char *name;
+    struct timespec written;
+    uint64_t size;
+};
+
+static int
+by_age(const void *a, const void *b)
+{
+    const struct timespec *x = &((const struct kept *)a)->written;
+    const struct timespec *y = &((const struct kept *)b)->written;
+
+    if (x->tv_sec != y->tv_sec) {
+        return x->tv_sec < y->tv_sec ? -1 : 1;
+    }
+    return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
+}
+
+/* The logs in `dir`, their number in `*n`; NULL when there are none. */
+static struct kept *
+list_logs(DIR *dir, size_t *n)
+{
+    struct kept *all = NULL;
+    size_t cap = 0;
+    struct dirent *d;
+
+    *n = 0;
+    while ((d = readdir(dir)) != NULL) {
+        struct stat st;
+
+        if (strstr(d->d_name, ".log") == NULL ||
+            fstatat(dirfd(dir), d->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISREG(st.st_mode))
+        {
+            continue;
+        }
+        if (*n == cap) {
+            struct kept *more;
+
+            cap = cap == 0 ? 64 : cap * 2;
+            more = realloc(all, cap * sizeof(*all));
+            if (more == NULL) {
+                break;
+            }
+            all = more;
+        }
+        all[*n] =
+            (struct kept){strdup(d->d_name), st.st_mtim, (uint64_t)st.st_size};
+        *n += all[*n].name != NULL;
+    }
+    return all;
+}
+
+void
+lev_runlog_sweep(const char *path, uint64_t total)
+{
+    DIR *dir = opendir(path);
+    struct kept *all;
+    uint64_t sum = 0;
+    size_t n;
+
+    if (dir == NULL) {
+        return;
+    }
+    all = list_logs(dir, &n);
+    for (size_t i = 0; i < n; i++) {
+        sum += all[i].size;
+    }
+    if (sum > total) {
+        qsort(all, n, sizeof(*all), by_age);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (sum > total && unlinkat(dirfd(dir), all[i].name, 0) == 0) {
+            sum -= all[i].size;
+        }
+        free(all[i].name);
+    }
+    free(all);
+    closedir(dir);
 }

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #define LEV_RUNLOG_BOUND (32u * 1024 * 1024)
+#define LEV_RUNLOG_TOTAL (UINT64_C(1) * 1024 * 1024 * 1024)
 #define LEV_RUNLOG_HEAD 13
 
 struct lev_runlog {
@@ -36,5 +37,8 @@ int lev_runlog_read(const struct lev_runlog *log, uint64_t *pos, size_t max,
 /* Of a run that has ended, maybe of another process: everything kept. */
 int lev_runlog_load(const char *dir, const char *name, struct lev_buf *out,
                     struct lev_error *err);
+/* Removes the logs written longest ago until those below `dir` take no more
+ * than `total` bytes. Failures leave more of them. */
+void lev_runlog_sweep(const char *dir, uint64_t total);
 
 #endif

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include "gate.h"
+#include "runlog.h"
 #include "session_internal.h"
 
 #include <errno.h>
@@ -68,7 +69,9 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
     s->refs = 1;
     pthread_mutex_init(&s->mutex, NULL);
     lev_event_init(&s->quiet);
-    lev_gate_init(&s->gate);
+    lev_gate_init(&s->site_gate);
+    lev_gate_init(&s->store_gate);
+    lev_gate_init(&s->bundle_gate);
     s->pid = getpid();
     if (copy_config(&s->config, config, err) < 0 ||
         lev_random_hex(s->id, sizeof(s->id) - 1, err) < 0)
@@ -86,6 +89,20 @@ lev_session_ref(struct lev_session *s)
     return s;
 }
 
+static void
+remove_dir(struct lev_session *s)
+{
+    char *dir;
+
+    pthread_mutex_lock(&s->mutex);
+    dir = lev_steal(s->dir);
+    pthread_mutex_unlock(&s->mutex);
+    if (dir != NULL) {
+        rmdir(dir);
+        free(dir);
+    }
+}
+
 void
 lev_session_unref(struct lev_session *s)
 {
@@ -100,16 +117,15 @@ lev_session_unref(struct lev_session *s)
     lev_site_free_all(s->sites);
     lev_peers_free(s->peers);
     lev_store_unref(s->store);
-    if (s->dir != NULL) {
-        rmdir(s->dir);
-        free(s->dir);
-    }
+    remove_dir(s);
     free(s->bundle);
     if (s->config.log != NULL && s->config.log->destroy != NULL) {
         s->config.log->destroy(s->config.log);
     }
     free_config(&s->config);
-    lev_gate_deinit(&s->gate);
+    lev_gate_deinit(&s->bundle_gate);
+    lev_gate_deinit(&s->store_gate);
+    lev_gate_deinit(&s->site_gate);
     lev_event_deinit(&s->quiet);
     pthread_mutex_destroy(&s->mutex);
     free(s);
@@ -181,10 +197,10 @@ lev_session_store(struct lev_session *s, const struct lev_scope *scope,
     if (store != NULL) {
         return store;
     }
-    if (lev_gate_enter(&s->gate, scope, err) < 0) {
+    if (lev_gate_enter(&s->store_gate, scope, err) < 0) {
         return NULL;
     }
-    gate = &s->gate;
+    gate = &s->store_gate;
     if (s->store == NULL) {
         s->store = lev_store_open(s->config.store, scope, err);
         atomic_store(&s->store_open, s->store);
@@ -265,6 +281,7 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
 {
     unsigned n = lev_session_stop(s, false);
     struct lev_error err;
+    char logs[512];
 
     if (n > 0) {
         lev_log(s->config.log, LEV_WARNING, "lev",
@@ -284,6 +301,9 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
     for (struct lev_site *site = s->sites; site != NULL; site = site->next) {
         lev_site_close(site, scope);
     }
+    /* Not only with the last reference: a program may keep tasks and documents
+     * for as long as it likes. */
+    remove_dir(s);
 }
 
 /* Peers: few per session, and each is looked up only for links. */

@@ -35,6 +35,7 @@ struct lev_site {
     char *url; /* what was asked for, or NULL: the session's choice */
     _Atomic(char *) network; /* id of the session's; NULL until it is needed */
     struct lev_left *left;   /* what could not be removed yet */
+    unsigned number;         /* of the session's sites, from 0 */
     struct lev_site *next;
 };
 

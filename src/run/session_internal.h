@@ -24,8 +24,10 @@ struct lev_session {
     pid_t pid; /* whose session it is */
     atomic_int refs;
     atomic_uint numbers;
-    struct lev_gate gate; /* who opens engine, store, bundle, network */
-    /* Under the gate; read without it where the pointer is atomic. */
+    /* Who opens engine or network, store, bundle: a daemon that does not
+     * answer must not keep anybody from the store. */
+    struct lev_gate site_gate, store_gate, bundle_gate;
+    /* Under their gates; read without where the pointer is atomic. */
     struct lev_store *store;
     _Atomic(struct lev_store *) store_open;
     char *bundle;

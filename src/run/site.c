@@ -84,10 +84,10 @@ lev_session_site(struct lev_session *s, const struct lev_scope *scope,
     if (site != NULL) {
         return site;
     }
-    if (lev_gate_enter(&s->gate, scope, err) < 0) {
+    if (lev_gate_enter(&s->site_gate, scope, err) < 0) {
         return NULL;
     }
-    gate = &s->gate;
+    gate = &s->site_gate;
     site = find_site(s, url);
     if (site != NULL) {
         return site;
@@ -106,6 +106,7 @@ lev_session_site(struct lev_session *s, const struct lev_scope *scope,
     }
     pthread_mutex_lock(&s->mutex);
     site->next = s->sites;
+    site->number = site->next == NULL ? 0 : site->next->number + 1;
     s->sites = site;
     pthread_mutex_unlock(&s->mutex);
     return site;
@@ -163,12 +164,16 @@ create_network(struct lev_site *site, const struct lev_scope *scope,
 {
     struct lev_session *s = site->session;
     char **labels = lev_session_labels(s, role, err);
-    char name[160], subnet[32], *id = NULL;
+    char name[160], site_name[16] = "", subnet[32], *id = NULL;
 
     if (labels == NULL) {
         return NULL;
     }
-    snprintf(name, sizeof(name), "levrt-%.12s-%s", s->id, role);
+    /* Two sites may be two URLs of one engine. */
+    if (site->number > 0) {
+        snprintf(site_name, sizeof(site_name), "-at-%u", site->number);
+    }
+    snprintf(name, sizeof(name), "levrt-%.12s-%s%s", s->id, role, site_name);
     for (int i = 0; i < SUBNET_TRIES && id == NULL; i++) {
         int rc = pick_subnet(prefix, subnet, err);
 
@@ -205,10 +210,10 @@ lev_site_network(struct lev_site *site, const struct lev_scope *scope,
     if (id != NULL) {
         return id;
     }
-    if (lev_gate_enter(&site->session->gate, scope, err) < 0) {
+    if (lev_gate_enter(&site->session->site_gate, scope, err) < 0) {
         return NULL;
     }
-    gate = &site->session->gate;
+    gate = &site->session->site_gate;
     id = atomic_load(&site->network);
     if (id == NULL) {
         id = create_network(site, scope, "session", SESSION_PREFIX, err);
