@@ -1,0 +1,235 @@
+#include "oracle.h"
+
+#include "extjson.h"
+#include "value.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct tally {
+    int right, unsupported, wrong;
+};
+
+struct run {
+    const struct oracle_backend *backend;
+    struct tally finds, updates;
+    bool verbose;
+};
+
+static bool
+get_doc(const bson_t *c, const char *key, bson_t *doc)
+{
+    bson_value_t v = lev_value_field(c, key);
+
+    return lev_value_open(&v, doc);
+}
+
+static int64_t
+get_int(const bson_t *c, const char *key)
+{
+    bson_iter_t it;
+
+    return bson_iter_init_find(&it, c, key) ? bson_iter_as_int64(&it) : 0;
+}
+
+static const char *
+get_text(const bson_t *c, const char *key)
+{
+    bson_iter_t it;
+
+    return bson_iter_init_find(&it, c, key) ? bson_iter_utf8(&it, NULL) : "";
+}
+
+/* The documents of an array, one after another. */
+static void
+flatten(const bson_t *array, struct lev_buf *out)
+{
+    bson_iter_t it;
+
+    for (bson_iter_init(&it, array); bson_iter_next(&it);) {
+        bson_value_t v = lev_value_of(&it);
+
+        lev_buf_append(out, v.value.v_doc.data, v.value.v_doc.data_len);
+    }
+}
+
+static void
+print_docs(const char *what, const struct lev_buf *docs)
+{
+    fprintf(stderr, "  %s:\n", what);
+    for (size_t at = 0; at < docs->len;) {
+        bson_t doc;
+        char *text;
+        uint32_t len;
+
+        memcpy(&len, docs->data + at, sizeof(len));
+        assert(bson_init_static(&doc, (uint8_t *)docs->data + at, len));
+        text = extjson_show(&doc);
+        fprintf(stderr, "    %s\n", text);
+        bson_free(text);
+        at += len;
+    }
+}
+
+static void
+print_case(const bson_t *c)
+{
+    char *text = extjson_show(c);
+
+    fprintf(stderr, "%s: %s\n", get_text(c, "id"), text);
+    bson_free(text);
+}
+
+static bool
+is_expected(const bson_t *c, const struct lev_error *err)
+{
+    bson_t result, error;
+    bson_iter_t it;
+
+    if (!get_doc(c, "result", &result) || !get_doc(&result, "error", &error)) {
+        return false;
+    }
+    return err->code == LEV_E_QUERY &&
+           (!bson_iter_init_find(&it, &error, "code") ||
+            bson_iter_as_int64(&it) == err->detail);
+}
+
+static void
+failed(const struct run *r, struct tally *t, const bson_t *c,
+       const struct lev_error *err)
+{
+    if (err->code == LEV_E_UNSUPPORTED_OPERATION) {
+        t->unsupported++;
+        if (r->verbose) {
+            fprintf(stderr, "%s: %s\n", get_text(c, "id"), err->msg);
+        }
+    }
+    else if (is_expected(c, err)) {
+        t->right++;
+    }
+    else {
+        t->wrong++;
+        print_case(c);
+        fprintf(stderr, "  got error %d: %s\n", err->detail, err->msg);
+    }
+}
+
+static void
+answered(struct tally *t, const bson_t *c, bool good,
+         const struct lev_buf *got, const struct lev_buf *want)
+{
+    good = good && want->len == got->len &&
+           memcmp(lev_buf_text(want), lev_buf_text(got), want->len) == 0;
+    if (good) {
+        t->right++;
+        return;
+    }
+    t->wrong++;
+    print_case(c);
+    print_docs("got", got);
+    print_docs("want", want);
+}
+
+static void
+check_find(struct run *r, const bson_t *c, const struct oracle_case *oc)
+{
+    _cleanup_buf_ struct lev_buf got = {0}, want = {0};
+    struct lev_error err = {0};
+    bson_iter_t it;
+    bson_t result;
+    bool good;
+
+    if (r->backend->find(r->backend->ctx, oc, &got, &err) < 0) {
+        failed(r, &r->finds, c, &err);
+        return;
+    }
+    good = bson_iter_init_find(&it, c, "result") && BSON_ITER_HOLDS_ARRAY(&it);
+    if (good && get_doc(c, "result", &result)) {
+        flatten(&result, &want);
+    }
+    answered(&r->finds, c, good, &got, &want);
+}
+
+static void
+check_update(struct run *r, const bson_t *c, const struct oracle_case *oc)
+{
+    _cleanup_buf_ struct lev_buf got = {0}, want = {0};
+    struct oracle_counts n = {0};
+    struct lev_error err = {0};
+    bson_t result, after;
+    bool good;
+
+    if (bson_has_field(c, "array_filters")) {
+        r->updates.unsupported++; /* `struct lev_update` cannot carry them */
+        return;
+    }
+    if (r->backend->update(r->backend->ctx, oc, &n, &got, &err) < 0) {
+        failed(r, &r->updates, c, &err);
+        return;
+    }
+    assert(get_doc(c, "result", &result));
+    good = get_doc(&result, "docs", &after);
+    if (good) {
+        flatten(&after, &want);
+    }
+    answered(&r->updates, c,
+             good && n.matched == get_int(&result, "matched") &&
+                 n.modified == get_int(&result, "modified") &&
+                 n.upserted == get_int(&result, "upserted"),
+             &got, &want);
+}
+
+static void
+check(struct run *r, const bson_t *c)
+{
+    struct oracle_case oc = {.id = get_text(c, "id")};
+    const char *kind = get_text(c, "kind");
+
+    if (strcmp(kind, "find") != 0 && strcmp(kind, "update") != 0) {
+        return;
+    }
+    assert(get_doc(c, "docs", &oc.docs) && get_doc(c, "query", &oc.query));
+    oc.has_projection = get_doc(c, "projection", &oc.projection);
+    oc.has_sort = get_doc(c, "sort", &oc.sort);
+    oc.skip = get_int(c, "skip");
+    oc.limit = get_int(c, "limit");
+    oc.upsert = get_int(c, "upsert") != 0;
+    oc.multi = get_int(c, "multi") != 0;
+    if (strcmp(kind, "find") == 0) {
+        check_find(r, c, &oc);
+        return;
+    }
+    assert(get_doc(c, "update", &oc.update));
+    check_update(r, c, &oc);
+}
+
+static void
+report(const char *kind, const struct tally *t)
+{
+    printf("%s: %d right, %d unsupported, %d wrong\n", kind, t->right,
+           t->unsupported, t->wrong);
+}
+
+int
+oracle_run(const struct oracle_backend *b, const char *only)
+{
+    FILE *file = fopen(LEV_TEST_DATA "/mql-oracle.jsonl", "r");
+    struct run r = {.backend = b, .verbose = getenv("VERBOSE") != NULL};
+    char *line = NULL;
+    size_t cap = 0;
+
+    assert(file != NULL);
+    while (getline(&line, &cap, file) > 0) {
+        bson_t *c = extjson_parse(line);
+
+        if (strncmp(get_text(c, "id"), only, strlen(only)) == 0) {
+            check(&r, c);
+        }
+        bson_destroy(c);
+    }
+    free(line);
+    fclose(file);
+    report("find", &r.finds);
+    report("update", &r.updates);
+    return r.finds.wrong + r.updates.wrong;
+}

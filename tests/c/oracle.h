@@ -1,0 +1,42 @@
+/* oracle.h - the recorded answers of tests/data/mql-oracle.jsonl, tried on
+ * whatever claims to answer like MongoDB.
+ *
+ * A case is right when the answer is the recorded one, or the recorded error;
+ * a back end that lacks something must say UNSUPPORTED_OPERATION. Any other
+ * answer is wrong, and printed.
+ */
+#ifndef LEV_TEST_ORACLE_H
+#define LEV_TEST_ORACLE_H
+
+#include "buf.h"
+#include <bson/bson.h>
+
+struct oracle_case {
+    const char *id;
+    bson_t docs; /* an array */
+    bson_t query, update;
+    bson_t projection, sort;
+    bool has_projection, has_sort, upsert, multi;
+    int64_t skip, limit;
+};
+
+struct oracle_counts {
+    int64_t matched, modified, upserted;
+};
+
+struct oracle_backend {
+    /* The documents found, one after another. */
+    int (*find)(void *ctx, const struct oracle_case *c, struct lev_buf *out,
+                struct lev_error *err);
+    /* All documents afterwards. */
+    int (*update)(void *ctx, const struct oracle_case *c,
+                  struct oracle_counts *counts, struct lev_buf *out,
+                  struct lev_error *err);
+    void *ctx;
+};
+
+/* Runs all cases, or those whose id begins with `only`; how many were wrong.
+ * VERBOSE in the environment names those that are not supported. */
+int oracle_run(const struct oracle_backend *b, const char *only);
+
+#endif

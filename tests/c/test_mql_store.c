@@ -1,0 +1,96 @@
+/* MongoDB's language through a store's operations, each case in a collection
+ * of its own. */
+
+#include "oracle.h"
+#include "storelib.h"
+#include "value.h"
+
+#include <assert.h>
+
+static int
+fill(struct lev_store *st, const struct oracle_case *c, struct lev_error *err)
+{
+    bson_t all[16];
+    const bson_t *docs[LEV_ARRAY_LEN(all)];
+    bson_iter_t it;
+    size_t n = 0;
+
+    for (bson_iter_init(&it, &c->docs); bson_iter_next(&it); n++) {
+        bson_value_t v = lev_value_of(&it);
+
+        assert(n < LEV_ARRAY_LEN(all) && lev_value_open(&v, &all[n]));
+        docs[n] = &all[n];
+    }
+    return n == 0 ? 0 : st->ops->insert(st, &forever, c->id, docs, n, err);
+}
+
+static int
+read_all(struct lev_store *st, const struct lev_find *f, struct lev_buf *out,
+         struct lev_error *err)
+{
+    struct lev_cursor *cursor = st->ops->find(st, &forever, f, err);
+    int n;
+
+    if (cursor == NULL) {
+        return -1;
+    }
+    do {
+        n = st->ops->next(cursor, &forever, 3, out, err);
+    } while (n > 0);
+    st->ops->cursor_close(cursor);
+    return n;
+}
+
+static int
+find_in_store(void *ctx, const struct oracle_case *c, struct lev_buf *out,
+              struct lev_error *err)
+{
+    struct lev_store *st = ctx;
+    struct lev_find f = {
+        .coll = c->id,
+        .query = &c->query,
+        .projection = c->has_projection ? &c->projection : NULL,
+        .sort = c->has_sort ? &c->sort : NULL,
+        .skip = c->skip,
+        .limit = c->limit,
+    };
+
+    return fill(st, c, err) < 0 ? -1 : read_all(st, &f, out, err);
+}
+
+static int
+update_in_store(void *ctx, const struct oracle_case *c,
+                struct oracle_counts *n, struct lev_buf *out,
+                struct lev_error *err)
+{
+    struct lev_store *st = ctx;
+    struct lev_update u = {c->id, &c->query, &c->update, c->upsert, c->multi};
+    struct lev_find all = {.coll = c->id};
+    struct lev_update_result r;
+
+    if (fill(st, c, err) < 0 || st->ops->update(st, &forever, &u, &r, err) < 0)
+    {
+        return -1;
+    }
+    *n = (struct oracle_counts){r.matched, r.modified, r.upserted};
+    if (r.upserted) {
+        bson_value_destroy(&r.upserted_id);
+    }
+    return read_all(st, &all, out, err);
+}
+
+int
+main(int argc, char **argv)
+{
+    struct oracle_backend backend = {find_in_store, update_in_store, NULL};
+    struct lev_store *st;
+    int wrong;
+
+    dir_make();
+    st = store_open("mql.db");
+    backend.ctx = st;
+    wrong = oracle_run(&backend, argc > 1 ? argv[1] : "");
+    lev_store_unref(st);
+    dir_remove();
+    return wrong != 0;
+}
