@@ -1,0 +1,94 @@
+"""Real engines for the tests, and what must not be left on them.
+
+Tests of one module share an event loop, and so one session of levrt: a network
+and the runtime are made once. What a module leaves behind is its last test's
+failure.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "fakes"))
+
+from engines import ENGINES, REMOTE_ENGINES, left_behind, open_engine
+from images import Images
+
+
+def _params(known):
+    return [pytest.param(name, marks=getattr(pytest.mark, name)) for name in known]
+
+
+def pytest_collection_modifyitems(items):
+    # First: pytest-asyncio gives each test the loop of its module by this mark.
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory):
+    """Where levrt's files of this test run are, and nobody else's."""
+    path = tmp_path_factory.mktemp("lev")
+    for name in ("cache", "data", "config", "run"):
+        (path / name).mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True, params=_params(ENGINES))
+def _engine(request, scratch):
+    engine = open_engine(ENGINES, request.param)
+    before = engine.volumes()
+    assert left_behind(engine, before) == [], "an earlier run's"
+    kept = dict(os.environ)
+    for name in [n for n in kept if n.startswith(("LEVRT_", "DOCKER_", "MONGODB_"))]:
+        if not name.startswith("LEVRT_TEST_"):
+            del os.environ[name]
+    os.environ.update(
+        LEVRT_ENGINE=engine.url,
+        LEVRT_STORE=f"sqlite:{scratch}/data/lev.db",
+        LEVRT_GRACE="2",
+        XDG_CACHE_HOME=f"{scratch}/cache",
+        XDG_CONFIG_HOME=f"{scratch}/config",
+        XDG_DATA_HOME=f"{scratch}/data",
+        XDG_RUNTIME_DIR=f"{scratch}/run",
+    )
+    yield engine
+    assert left_behind(engine, before) == []
+    assert list((scratch / "run").iterdir()) == []
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def engine(_engine):
+    """The engine that runs go to when they name none."""
+    return _engine
+
+
+@pytest.fixture(scope="session")
+def images(engine):
+    return Images(engine)
+
+
+@pytest.fixture(scope="session")
+def tools(images):
+    """A busybox image, run by root."""
+    return images.get("tools")
+
+
+@pytest.fixture(scope="session")
+def registry():
+    """host:port of an image registry on this machine, empty at first."""
+    address = os.environ.get("LEVRT_TEST_REGISTRY")
+    assert address, "LEVRT_TEST_REGISTRY is not set: tests/run starts one"
+    return address
+
+
+@pytest.fixture(scope="session")
+def remote_engine(engine):
+    """The same engine, reached over the network."""
+    return open_engine(REMOTE_ENGINES, engine.name)

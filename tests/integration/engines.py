@@ -1,0 +1,231 @@
+"""The engines that the integration tests run on, behind one interface.
+
+A test asks an `Engine` what is there; it never learns which one it is. To add
+one: a class, and a line in `ENGINES`.
+"""
+
+import hashlib
+import http.client
+import io
+import json
+import os
+import socket
+import tarfile
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+SESSION = "zone.lev.session"
+ROLE = "zone.lev.role"
+
+
+class Engine(Protocol):
+    """What a test may ask for besides levrt itself."""
+
+    name: str
+    url: str
+
+    def containers(self, session: str | None = None) -> list[str]:
+        """Names of levrt's containers, running or not; of one session or all."""
+
+    def networks(self, session: str | None = None) -> list[str]: ...
+    def volumes(self) -> list[str]: ...
+    def images(self) -> list[str]:
+        """Ids of images that runs have made (and not: the tests' images)."""
+
+    def load(self, name: str, root: bytes, config: Mapping[str, Any]) -> None:
+        """Makes the image `name` of a tar archive of its root."""
+
+    def has_image(self, name: str) -> bool: ...
+    def image_id(self, name: str) -> str: ...
+    def push(self, name: str, target: str) -> str:
+        """Pushes the image to a registry as `target`; name@digest there."""
+
+    def untag(self, name: str) -> None: ...
+    def occupy(self, name: str, image: str) -> Callable[[], None]:
+        """A container of somebody else's with that name; what removes it."""
+
+
+class ApiError(Exception):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text}")
+        self.status = status
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=120)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class DockerEngine:
+    """By the Engine API, without levrt."""
+
+    name = "docker"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def containers(self, session: str | None = None) -> list[str]:
+        filters = _filter(session)
+        rows = self._json("GET", "/containers/json", all="1", filters=filters)
+        return sorted(row["Names"][0].removeprefix("/") for row in rows)
+
+    def networks(self, session: str | None = None) -> list[str]:
+        rows = self._json("GET", "/networks", filters=_filter(session))
+        return sorted(row["Name"] for row in rows)
+
+    def volumes(self) -> list[str]:
+        rows = self._json("GET", "/volumes")["Volumes"] or []
+        return sorted(row["Name"] for row in rows)
+
+    def images(self) -> list[str]:
+        rows = self._json("GET", "/images/json", filters=_filter(None))
+        return sorted(row["Id"] for row in rows)
+
+    def load(self, name: str, root: bytes, config: Mapping[str, Any]) -> None:
+        # Not /images/create: only an archive of `docker save` may name another
+        # architecture.
+        self._call("POST", "/images/load", _saved(name, root, config), quiet="1")
+        if not self.has_image(name):
+            raise RuntimeError(f"{name} was not loaded")
+
+    def has_image(self, name: str) -> bool:
+        try:
+            self.image_id(name)
+        except ApiError as e:
+            if e.status != 404:
+                raise
+            return False
+        return True
+
+    def image_id(self, name: str) -> str:
+        found: str = self._json("GET", f"/images/{name}/json")["Id"]
+        return found
+
+    def push(self, name: str, target: str) -> str:
+        repo, _, tag = target.rpartition(":")
+        self._call("POST", f"/images/{name}/tag", repo=repo, tag=tag)
+        auth = {"X-Registry-Auth": "e30="}  # {}: nobody
+        lines = self._call("POST", f"/images/{repo}/push", headers=auth, tag=tag)
+        last = [json.loads(line) for line in lines.splitlines()]
+        errors = [line["error"] for line in last if "error" in line]
+        if errors:
+            raise RuntimeError(f"push {target}: {errors}")
+        digests = [line["aux"]["Digest"] for line in last if "aux" in line]
+        return f"{repo}@{digests[0]}"
+
+    def untag(self, name: str) -> None:
+        try:
+            self._call("DELETE", f"/images/{name}")
+        except ApiError as e:
+            if e.status != 404:
+                raise
+
+    def occupy(self, name: str, image: str) -> Callable[[], None]:
+        body = json.dumps({"Image": image, "Cmd": ["true"]}).encode()
+        made = self._json("POST", "/containers/create", body, name=name)
+        return lambda: self._remove(made["Id"])
+
+    def _remove(self, container: str) -> None:
+        self._call("DELETE", f"/containers/{container}", force="1")
+
+    def _json(self, method: str, path: str, body: bytes | None = None, **q: str) -> Any:
+        return json.loads(self._call(method, path, body, **q))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **query: str,
+    ) -> bytes:
+        kind = "application/json" if body and body[:1] == b"{" else "application/x-tar"
+        connection = self._connection()
+        try:
+            connection.request(
+                method,
+                f"{path}?{urllib.parse.urlencode(query)}",
+                body,
+                {"Content-Type": kind, **(headers or {})},
+            )
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise ApiError(answer.status, text.decode())
+        return text
+
+    def _connection(self) -> http.client.HTTPConnection:
+        url = urllib.parse.urlsplit(self.url)
+        if url.scheme == "unix":
+            return _UnixConnection(url.path)
+        assert url.hostname is not None
+        return http.client.HTTPConnection(url.hostname, url.port, timeout=120)
+
+
+def _filter(session: str | None) -> str:
+    label = SESSION if session is None else f"{SESSION}={session}"
+    return json.dumps({"label": [label]})
+
+
+def _saved(name: str, root: bytes, config: Mapping[str, Any]) -> bytes:
+    """An archive as `docker save` makes it, with one layer."""
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": ["sha256:" + hashlib.sha256(root).hexdigest()],
+        },
+        **config,
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for path, data in (
+            ("config.json", json.dumps(config).encode()),
+            ("layer.tar", root),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+#: Each by its name, which is its mark too, and the variable with its URL.
+ENGINES: Mapping[str, tuple[type[Any], str]] = {
+    "docker": (DockerEngine, "LEVRT_TEST_DOCKER"),
+}
+#: The same by way of the network: nothing of this machine can be mounted.
+REMOTE_ENGINES: Mapping[str, tuple[type[Any], str]] = {
+    "docker": (DockerEngine, "LEVRT_TEST_DOCKER_TCP"),
+}
+
+
+def open_engine(known: Mapping[str, tuple[type[Any], str]], name: str) -> Engine:
+    kind, variable = known[name]
+    url = os.environ.get(variable)
+    if not url:
+        raise RuntimeError(f"{variable} is not set: tests/run starts an engine")
+    engine: Engine = kind(url)
+    return engine
+
+
+def left_behind(engine: Engine, before: Iterable[str] = ()) -> list[str]:
+    """What levrt has there that should not be; `before`: volumes of before."""
+    volumes = {v for v in engine.volumes() if not v.startswith("levrt-runtime-")}
+    return [
+        *engine.containers(),
+        *engine.networks(),
+        *engine.images(),
+        *sorted(volumes - set(before)),
+    ]
