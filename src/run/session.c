@@ -304,6 +304,8 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
     /* Not only with the last reference: a program may keep tasks and documents
      * for as long as it likes. */
     remove_dir(s);
+    snprintf(logs, sizeof(logs), "%s/logs", s->config.data_dir);
+    lev_runlog_sweep(logs, LEV_RUNLOG_TOTAL);
 }
 
 /* Peers: few per session, and each is looked up only for links. */
