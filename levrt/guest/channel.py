@@ -33,8 +33,9 @@ ACCEPT_TIMEOUT = 120.0
 
 # What the shared memory says about the exchange under way. A short frame goes
 # out in one piece, or not at all: only of a long one, half may have been sent.
-_IDLE, _SENDING, _WAITING = 0, 1, 2
+_IDLE, _SENDING, _WAITING, _ENDED = 0, 1, 2, 3
 _ONE_PIECE = 32 * 1024
+_OVER = "the entry has ended"
 
 
 class ChannelError(ConnectionError):
@@ -186,18 +187,24 @@ class Channel:
 
     def tell(self, frame: "Mapping[str, Any]") -> None:
         """A frame without an answer."""
-        data = encode(frame)
+        self._tell(encode(frame), _IDLE)
+
+    def end(self, code: int) -> None:
+        """The last frame; forks that live on are refused from then on."""
+        try:
+            self._tell(encode({"exit": code}), _ENDED)
+        finally:
+            self._broken = _OVER
+            self._sock.close()
+
+    def _tell(self, data: bytes, then: int) -> None:
         with _Undisturbed():
             self._acquire()
             try:
                 self._enter()
-                self._send(data, _IDLE)
+                self._send(data, then)
             finally:
                 self._release()
-
-    def close(self) -> None:
-        self._broken = "the entry has ended"
-        self._sock.close()
 
     @property
     def is_own(self) -> bool:
@@ -240,6 +247,8 @@ class Channel:
             self._seq = int.from_bytes(note[1:], "little")
             if note[0] == _SENDING:
                 self._broken = "a process died while it was sending"
+            elif note[0] == _ENDED:
+                self._broken = _OVER
         if self._broken:
             raise ChannelError(f"nothing can be stored: {self._broken}")
 

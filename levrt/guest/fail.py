@@ -85,8 +85,8 @@ def _builtin(cls: type) -> "str | None":
 
 
 def bounded(text: str, limit: int) -> str:
-    """Storable as UTF-8 and of at most about `limit` bytes; the middle goes."""
-    data = text.encode("utf-8", "backslashreplace")
+    """A C string in UTF-8 of at most about `limit` bytes; the middle goes."""
+    data = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
     if len(data) > limit:
         half = limit // 2
         cut = len(data) - 2 * half

@@ -63,9 +63,8 @@ class _Run:
         _flush()
         if not self.channel.is_own:
             return code  # a fork that came back from the entry: not the end
-        _quietly(self.channel.tell, {"exit": code})
+        _quietly(self.channel.end, code)
         _disconnect()
-        self.channel.close()
         return code
 
     def _call(self) -> None:
@@ -78,6 +77,7 @@ class _Run:
         _watch_logging(self.channel, level)
         _connect(self.channel)
         entry, args, kwargs = payload.load()
+        _set_package()
         result = entry(*args, **kwargs)
         if _is_coroutine(result):
             import asyncio
@@ -137,17 +137,30 @@ def _disconnect() -> None:
     lev._disconnect("the entry has ended: nothing can be stored any more")
 
 
-def _replace_main() -> None:
-    """`__main__` is the workflow's, as far as it came along.
+class _Spec:
+    """As much of a module's spec as is asked of that of `__main__`.
 
-    Its spec names what multiprocessing runs first in a process that it starts
-    anew (`levrt.guest.child`).
+    Its name is what multiprocessing runs first in a process that it starts
+    anew; the parent is where relative imports begin.
     """
-    from _frozen_importlib import ModuleSpec
 
-    main = load.ShippedModule("__main__")
-    main.__spec__ = ModuleSpec("levrt.guest.child", None)
-    sys.modules["__main__"] = main
+    loader = origin = None
+    _initializing = False
+
+    def __init__(self, parent: str) -> None:
+        self.name = "levrt.guest.child"
+        self.parent = parent
+
+
+def _replace_main() -> None:
+    """`__main__` is the workflow's, as far as it came along."""
+    load.module("__main__").__spec__ = _Spec(parent="")
+
+
+def _set_package() -> None:
+    """Relative imports in the program itself, of a package run by -m."""
+    main = load.module("__main__")
+    main.__spec__ = _Spec(main.__dict__.get("__package__") or "")
 
 
 def _keep_for_spawn(payload: bytes) -> None:
@@ -183,8 +196,8 @@ def _flush() -> None:
             continue
 
 
-def _quietly(send: "Callable[[Any], None]", frame: "dict[str, Any]") -> None:
+def _quietly(send: "Callable[[Any], None]", what: "Any") -> None:
     try:
-        send(frame)
+        send(what)
     except OSError as e:
         print(f"levrt: the workflow could not be told: {e}", file=sys.stderr)

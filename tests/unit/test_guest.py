@@ -379,6 +379,30 @@ def test_a_daemon_that_closed_everything(run):
     assert "it was closed in this process" in good(run(entry))["said"]
 
 
+def test_a_fork_that_lives_longer_than_the_entry(run):
+    def entry():
+        import os
+
+        from levrt import lev
+
+        told, tell = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(told)
+            return  # `tell` is closed when this process has ended
+        os.close(tell)
+        os.read(told, 1)
+        try:
+            lev.set(late=1)
+        except ConnectionError as e:
+            print(e, flush=True)
+        os._exit(0)
+
+    host = run(entry)
+    assert good(host) == {}
+    assert host.process.stdout == "nothing can be stored: the entry has ended\n"
+
+
 def test_ctrl_c_leaves_the_channel_whole(run):
     """A handler that raises in the middle of lev.set: the cleanup stores too."""
 
@@ -580,14 +604,14 @@ def test_logging_records_come_over(run):
         try:
             1 / 0  # noqa: B018
         except ZeroDivisionError:
-            log.exception("bad \ud800")
+            log.exception("bad \ud800 \0")
         logging.warning("root")
 
     host = run(entry)
     good(host)
     assert host.logs[0] == (20, "my.tool", "hello you")
     assert host.logs[1][:2] == (40, "my.tool")
-    assert host.logs[1][2].startswith("bad \\ud800\nTraceback")
+    assert host.logs[1][2].startswith("bad \\ud800 \\x00\nTraceback")
     assert "ZeroDivisionError" in host.logs[1][2]
     assert host.logs[2] == (30, "root", "root")
     assert len(host.logs) == 3

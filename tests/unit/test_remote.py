@@ -9,8 +9,10 @@ import enum
 import functools
 import importlib
 import inspect
+import os
 import pickle
 import shutil
+import subprocess
 import sys
 import textwrap
 import threading
@@ -270,6 +272,15 @@ class Finding:
     tags: list = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(slots=True, frozen=True)
+class Slotted(Finding):
+    note: str = "n"
+    seen: typing.ClassVar = 5
+
+    def text(self):
+        return f"{self.port} {self.note}"
+
+
 class Severity(enum.IntEnum):
     LOW = 1
     HIGH = 9
@@ -340,6 +351,11 @@ def test_classes(result):
             "fields": [
                 f.default is dataclasses.MISSING for f in dataclasses.fields(finding)
             ],
+            "slotted": [
+                Slotted(1).text(),
+                Slotted.seen,
+                hasattr(Slotted(1), "__dict__"),
+            ],
             "severity": [int(s) for s in Severity],
             "enum": Severity(9) is Severity.HIGH,
             "tool": Nmap().run(),
@@ -358,6 +374,7 @@ def test_classes(result):
         "finding": {"port": 80, "state": "open", "tags": ["a"]},
         "equal": True,
         "fields": [True, False, True],
+        "slotted": ["1 n", 5, True],
         "severity": [1, 9],
         "enum": True,
         "tool": "nmap",
@@ -715,7 +732,6 @@ def squared(x):
 
 MAIN = """
     import sys
-    sys.path[:0] = sys.argv[1:3]
     from levrt.remote import remote
 
     def work(x):
@@ -732,22 +748,56 @@ MAIN = """
             lev.set(result=pool.map(work, range(3)))
 
     if __name__ == "__main__":
-        sys.stdout.buffer.write(entry(sys.argv[3]).payload())
+        sys.stdout.buffer.write(entry(sys.argv[1]).payload())
 """
 
 
+def program_environment():
+    """So that a program finds the same levrt and cloudpickle."""
+    places = [
+        os.path.dirname(importlib.util.find_spec(name).submodule_search_locations[0])
+        for name in ("levrt", "cloudpickle")
+    ]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def test_a_program_of_a_package(bundle, workflow, tmp_path):
+    """Started by -m: relative imports inside of its functions."""
+    folder = workflow(
+        {
+            "tool/__init__.py": "",
+            "tool/parts.py": "def part():\n    return __name__\n",
+            "tool/main.py": """
+                import sys
+                from levrt.remote import remote
+                from .parts import part
+
+                @remote
+                def entry():
+                    from levrt import lev
+                    from .parts import part as again
+
+                    lev.set(result=[part(), again is part, __package__])
+
+                sys.stdout.buffer.write(entry().payload())
+            """,
+        }
+    )
+    payload = subprocess.check_output(
+        [sys.executable, "-m", "tool.main"], cwd=folder, env=program_environment()
+    )
+    host = channel.Host(payload)
+    process = channel.run_guest(bundle, host, tmp_path / "sock")
+    assert host.fail is None, host.fail["traceback"]
+    assert host.data == {"result": ["tool.parts", True, "tool"]}
+    assert process.stderr == ""
+
+
 def test_pool_over_a_function_of_the_program_itself(bundle, workflow, tmp_path):
-    import subprocess
-
-    import levrt.bundle
-
     script = workflow(program=MAIN) / "program.py"
-    checkout = str(importlib.util.find_spec("levrt").submodule_search_locations[0])
-    site = str(importlib.util.find_spec("cloudpickle").submodule_search_locations[0])
-    assert levrt.bundle
     for method in ("fork", "spawn"):
         payload = subprocess.check_output(
-            [sys.executable, script, f"{checkout}/..", f"{site}/..", method]
+            [sys.executable, script, method], env=program_environment()
         )
         host = channel.Host(payload)
         channel.run_guest(bundle, host, tmp_path / "sock")
