@@ -5,10 +5,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "id.h"
 #include "sqlite_schema.h"
 
-/* Collections whose statements one connection keeps. */
-#define COLLS_MAX 64
+/* `seq` is a collection's id and 36 bits that count its documents. */
+#define SEQ_BITS 36
+#define COLL_MAX ((INT64_C(1) << (62 - SEQ_BITS)) - 1)
 
 static inline void
 finalizep(sqlite3_stmt **stmt)
@@ -110,26 +112,12 @@ on_busy(void *ctx, int tries)
     return lev_scope_sleep(&db->scope, LEV_MS, &ignored) == 0;
 }
 
-static void
-coll_free(struct lev_db_coll *c)
-{
-    for (int i = 0; i < LEV_DB_N_STMTS; i++) {
-        sqlite3_finalize(c->stmt[i]);
-    }
-    free(c);
-}
-
 void
 lev_db_forget(struct lev_db *db)
 {
-    struct lev_db_coll *next;
-
-    for (struct lev_db_coll *c = db->colls; c != NULL; c = next) {
-        next = c->next;
-        coll_free(c);
+    for (size_t i = 0; i < LEV_DB_KNOWN; i++) {
+        free(lev_steal(db->known[i].name));
     }
-    db->colls = NULL;
-    db->n_colls = 0;
 }
 
 void
@@ -141,6 +129,9 @@ lev_db_close(struct lev_db *db)
     lev_db_forget(db);
     for (int i = 0; i < LEV_DB_N_TX; i++) {
         sqlite3_finalize(db->tx[i]);
+    }
+    for (int i = 0; i < LEV_DB_N_STMTS; i++) {
+        sqlite3_finalize(db->stmt[i]);
     }
     sqlite3_close(db->sqlite);
     free(db->path);
@@ -302,132 +293,128 @@ lev_db_open(const char *path, enum lev_db_mode mode,
     return set_up(db, mode, err) < 0 ? NULL : lev_steal(db);
 }
 
-static struct lev_db_coll *
-remember(struct lev_db *db, const char *name, int64_t id)
+sqlite3_stmt *
+lev_db_stmt(struct lev_db *db, enum lev_db_stmt kind, struct lev_error *err)
 {
-    size_t len = strlen(name) + 1;
-    struct lev_db_coll *c = calloc(1, sizeof(*c) + len);
+    static const char *const texts[LEV_DB_N_STMTS] = {
+        [LEV_DB_COLL] = "SELECT id FROM collections WHERE name = ?1",
+        [LEV_DB_COLL_ADD] = "INSERT INTO collections (name) VALUES (?1)",
+        [LEV_DB_GET] = "SELECT seq, doc FROM docs WHERE key = ?1",
+        [LEV_DB_SCAN] = "SELECT seq, doc FROM docs"
+                        " WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
+        [LEV_DB_COUNT] =
+            "SELECT count(*) FROM docs WHERE key >= ?1 AND key < ?2",
+        [LEV_DB_INSERT] =
+            "INSERT INTO docs (seq, key, doc) VALUES (coalesce("
+            "(SELECT seq + 1 FROM docs WHERE seq BETWEEN ?1 AND ?2"
+            " ORDER BY seq DESC LIMIT 1), ?1), ?3, ?4)",
+        [LEV_DB_UPDATE] = "UPDATE docs SET doc = ?2 WHERE seq = ?1",
+        [LEV_DB_NAMES] = "SELECT name FROM collections ORDER BY name",
+    };
 
-    if (c == NULL) {
-        return NULL;
+    if (db->stmt[kind] == NULL) {
+        db->stmt[kind] = prepare(db, texts[kind], err);
     }
-    if (db->n_colls == COLLS_MAX) {
-        lev_db_forget(db);
-    }
-    memcpy(c->name, name, len);
-    c->id = id;
-    c->next = db->colls;
-    db->colls = c;
-    db->n_colls++;
-    return c;
+    return db->stmt[kind];
 }
 
 int
-lev_db_coll(struct lev_db *db, const char *name, struct lev_db_coll **coll,
+lev_db_bind(struct lev_db *db, sqlite3_stmt *stmt, int at, const void *data,
+            size_t len, struct lev_error *err)
+{
+    return sqlite3_bind_blob(stmt, at, data, (int)len, SQLITE_STATIC) ==
+                   SQLITE_OK
+               ? 0
+               : lev_db_error(db, "store", err);
+}
+
+static struct lev_db_known *
+known(struct lev_db *db, const char *name)
+{
+    uint32_t hash = 2166136261; /* FNV-1a */
+
+    for (const char *p = name; *p != '\0'; p++) {
+        hash = (hash ^ (unsigned char)*p) * 16777619;
+    }
+    return &db->known[hash % LEV_DB_KNOWN];
+}
+
+static int
+coll_init(struct lev_db *db, const char *name, int64_t id,
+          struct lev_db_coll *coll, struct lev_error *err)
+{
+    struct lev_db_known *k = known(db, name);
+
+    if (id > COLL_MAX) {
+        return lev_error_set(err, LEV_E_STORE, 0,
+                             "store: database %s has too many collections "
+                             "(%lld)",
+                             db->path, (long long)id);
+    }
+    if (k->name == NULL || strcmp(k->name, name) != 0) {
+        free(k->name);
+        k->name = strdup(name); /* NULL: it is looked up again */
+        k->id = id;
+    }
+    coll->id = id;
+    coll->first = id << SEQ_BITS;
+    coll->last = coll->first + ((INT64_C(1) << SEQ_BITS) - 1);
+    return 1;
+}
+
+int
+lev_db_coll(struct lev_db *db, const char *name, struct lev_db_coll *coll,
             struct lev_error *err)
 {
-    _cleanup_finalize_ sqlite3_stmt *stmt = NULL;
+    struct lev_db_known *k = known(db, name);
+    _cleanup_reset_ sqlite3_stmt *stmt = NULL;
     int rc;
 
-    for (struct lev_db_coll *c = db->colls; c != NULL; c = c->next) {
-        if (strcmp(c->name, name) == 0) {
-            *coll = c;
-            return 1;
-        }
+    if (k->name != NULL && strcmp(k->name, name) == 0) {
+        return coll_init(db, name, k->id, coll, err);
     }
-    stmt = prepare(db, "SELECT id FROM collections WHERE name = ?1", err);
+    stmt = lev_db_stmt(db, LEV_DB_COLL, err);
     if (stmt == NULL) {
         return -1;
     }
     sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
     rc = lev_db_step(db, stmt, err);
-    if (rc <= 0) {
-        return rc;
-    }
-    *coll = remember(db, name, sqlite3_column_int64(stmt, 0));
-    return *coll == NULL ? lev_error_nomem(err, "collection") : 1;
+    return rc <= 0
+               ? rc
+               : coll_init(db, name, sqlite3_column_int64(stmt, 0), coll, err);
 }
 
-static int
-coll_insert(struct lev_db *db, const char *name, struct lev_error *err)
+int
+lev_db_coll_make(struct lev_db *db, const char *name, struct lev_db_coll *coll,
+                 struct lev_error *err)
 {
-    _cleanup_finalize_ sqlite3_stmt *stmt =
-        prepare(db, "INSERT INTO collections (name) VALUES (?1)", err);
+    int rc = lev_db_coll(db, name, coll, err);
+    _cleanup_reset_ sqlite3_stmt *stmt = NULL;
 
+    if (rc != 0) {
+        return rc;
+    }
+    stmt = lev_db_stmt(db, LEV_DB_COLL_ADD, err);
     if (stmt == NULL) {
         return -1;
     }
     sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
-    return lev_db_step(db, stmt, err);
-}
-
-static int
-coll_create(struct lev_db *db, const char *name, int64_t *id,
-            struct lev_error *err)
-{
-    char sql[160];
-
-    if (coll_insert(db, name, err) < 0) {
-        return -1;
-    }
-    *id = sqlite3_last_insert_rowid(db->sqlite);
-    snprintf(sql, sizeof(sql),
-             "CREATE TABLE c%lld (seq INTEGER PRIMARY KEY,"
-             " key BLOB NOT NULL UNIQUE, doc BLOB NOT NULL)",
-             (long long)*id);
-    return lev_db_exec(db, sql, err);
+    return lev_db_step(db, stmt, err) < 0
+               ? -1
+               : coll_init(db, name, sqlite3_last_insert_rowid(db->sqlite),
+                           coll, err);
 }
 
 int
-lev_db_coll_make(struct lev_db *db, const char *name,
-                 struct lev_db_coll **coll, struct lev_error *err)
+lev_db_key(const struct lev_db_coll *coll, const bson_value_t *id,
+           struct lev_buf *key, struct lev_error *err)
 {
-    int rc = lev_db_coll(db, name, coll, err);
-    struct lev_error ignored;
-    int64_t id;
+    /* Big-endian, so that the keys of a collection lie together. */
+    uint32_t prefix = BSON_UINT32_TO_BE((uint32_t)coll->id);
 
-    if (rc != 0) {
-        return rc < 0 ? -1 : 0;
-    }
-    if (lev_db_exec(db, "SAVEPOINT coll", err) < 0) {
-        return -1;
-    }
-    if (coll_create(db, name, &id, err) < 0) {
-        lev_db_exec(db, "ROLLBACK TO coll; RELEASE coll", &ignored);
-        return -1;
-    }
-    if (lev_db_exec(db, "RELEASE coll", err) < 0) {
-        return -1;
-    }
-    *coll = remember(db, name, id);
-    return *coll == NULL ? lev_error_nomem(err, "collection") : 0;
-}
-
-sqlite3_stmt *
-lev_db_stmt(struct lev_db *db, struct lev_db_coll *coll, enum lev_db_stmt kind,
-            struct lev_error *err)
-{
-    static const char *const texts[LEV_DB_N_STMTS] = {
-        [LEV_DB_GET] = "SELECT seq, doc FROM c%lld WHERE key = ?1",
-        [LEV_DB_SCAN] =
-            "SELECT seq, doc FROM c%lld WHERE seq > ?1 ORDER BY seq",
-        [LEV_DB_COUNT] = "SELECT count(*) FROM c%lld",
-        [LEV_DB_INSERT] = "INSERT INTO c%lld (key, doc) VALUES (?1, ?2)",
-        [LEV_DB_UPDATE] = "UPDATE c%lld SET doc = ?2 WHERE seq = ?1",
-    };
-    char *sql;
-
-    if (coll->stmt[kind] != NULL) {
-        return coll->stmt[kind];
-    }
-    sql = sqlite3_mprintf(texts[kind], (long long)coll->id);
-    if (sql == NULL) {
-        lev_error_nomem(err, "statement");
-        return NULL;
-    }
-    coll->stmt[kind] = prepare(db, sql, err);
-    sqlite3_free(sql);
-    return coll->stmt[kind];
+    lev_buf_append(key, &prefix, sizeof(prefix));
+    return id == NULL ? lev_buf_check(key, "key", err)
+                      : lev_id_key(id, key, err);
 }
 
 int

@@ -6,12 +6,17 @@
  * the connection sets beforehand.
  *
  * The schema: `meta` (name, value) holds the schema's version; `collections`
- * (id, name); and for each collection a table `c<id>`: `seq` counts in order
- * of insertion, `key` is the `_id` as lev_id_key() makes it, `doc` the BSON.
+ * (id, name); `docs` (seq, key, doc) all documents. `seq` is the collection's
+ * id and a number that counts in order of insertion, so that a collection's
+ * documents lie together and in order; `key` is the id and what lev_id_key()
+ * makes of the `_id`; `doc` is the BSON. No collection has a table of its own:
+ * users make thousands, and every table costs every connection time and
+ * memory.
  */
 #ifndef LEV_SQLITE_DB_H
 #define LEV_SQLITE_DB_H
 
+#include "buf.h"
 #include "scope.h"
 #include <bson/bson.h>
 #include <sqlite3.h>
@@ -36,31 +41,40 @@ enum lev_db_tx {
     LEV_DB_N_TX,
 };
 
-/* Of one collection. */
+/* Of documents. */
 enum lev_db_stmt {
-    LEV_DB_GET,    /* key → seq, doc */
-    LEV_DB_SCAN,   /* after which seq → seq, doc in order */
-    LEV_DB_COUNT,  /* → number of documents */
-    LEV_DB_INSERT, /* key, doc */
-    LEV_DB_UPDATE, /* seq, doc */
+    LEV_DB_COLL,     /* name → id */
+    LEV_DB_COLL_ADD, /* name */
+    LEV_DB_GET,      /* key → seq, doc */
+    LEV_DB_SCAN,     /* after which seq, last seq → seq, doc in order */
+    LEV_DB_COUNT,    /* first key, key behind the last → how many */
+    LEV_DB_INSERT,   /* first seq, last seq, key, doc */
+    LEV_DB_UPDATE,   /* seq, doc */
+    LEV_DB_NAMES,    /* → names of collections, sorted */
     LEV_DB_N_STMTS,
 };
 
-/* A collection as one connection knows it. */
+/* Where the documents of a collection lie. */
 struct lev_db_coll {
-    struct lev_db_coll *next;
     int64_t id;
-    sqlite3_stmt *stmt[LEV_DB_N_STMTS]; /* made when first used */
-    char name[];
+    int64_t first, last; /* of `seq` */
 };
+
+/* A name that a connection has looked up before; by a hash of it. */
+struct lev_db_known {
+    char *name;
+    int64_t id;
+};
+
+#define LEV_DB_KNOWN 64
 
 struct lev_db {
     sqlite3 *sqlite;
     char *path;
     struct lev_scope scope;        /* of the call in progress */
     sqlite3_stmt *tx[LEV_DB_N_TX]; /* made when first used */
-    struct lev_db_coll *colls;
-    int n_colls;
+    sqlite3_stmt *stmt[LEV_DB_N_STMTS];
+    struct lev_db_known known[LEV_DB_KNOWN];
     struct lev_db *next; /* in a list of idle ones */
 };
 
@@ -83,19 +97,24 @@ int lev_db_error(struct lev_db *db, const char *what, struct lev_error *err);
 int lev_db_exec(struct lev_db *db, const char *sql, struct lev_error *err);
 int lev_db_tx(struct lev_db *db, enum lev_db_tx what, struct lev_error *err);
 
-/* 1 with the collection, 0 when there is none, -1. Valid until the next
- * lookup. */
-int lev_db_coll(struct lev_db *db, const char *name, struct lev_db_coll **coll,
+/* 1 with the collection, 0 when there is none, -1. */
+int lev_db_coll(struct lev_db *db, const char *name, struct lev_db_coll *coll,
                 struct lev_error *err);
-/* As above, making it; inside a transaction. What it has begun when it fails
- * is undone. */
+/* As above, making it; inside a transaction. One statement. */
 int lev_db_coll_make(struct lev_db *db, const char *name,
-                     struct lev_db_coll **coll, struct lev_error *err);
+                     struct lev_db_coll *coll, struct lev_error *err);
 /* Forgets all collections: after a rollback some may not exist. */
 void lev_db_forget(struct lev_db *db);
+/* Appends the key of a document; with `id` NULL what the keys of the whole
+ * collection begin with. */
+int lev_db_key(const struct lev_db_coll *coll, const bson_value_t *id,
+               struct lev_buf *key, struct lev_error *err);
 /* Ready to be bound; reset by whoever used it. */
-sqlite3_stmt *lev_db_stmt(struct lev_db *db, struct lev_db_coll *coll,
-                          enum lev_db_stmt kind, struct lev_error *err);
+sqlite3_stmt *lev_db_stmt(struct lev_db *db, enum lev_db_stmt kind,
+                          struct lev_error *err);
+/* The bytes must stay until the statement is reset. */
+int lev_db_bind(struct lev_db *db, sqlite3_stmt *stmt, int at,
+                const void *data, size_t len, struct lev_error *err);
 
 /* One step: 1 a row, 0 the end, -1 error. */
 int lev_db_step(struct lev_db *db, sqlite3_stmt *stmt, struct lev_error *err);

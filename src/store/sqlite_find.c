@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "id.h"
 #include "match.h"
 #include "project.h"
 #include "sort.h"
@@ -66,37 +65,44 @@ walk_deinit(struct walk *w)
 }
 #define _cleanup_walk_ _cleanup_(walk_deinit)
 
+sqlite3_stmt *
+lev_sqlite_candidates(struct lev_db *db, const struct lev_db_coll *coll,
+                      const struct lev_match *match, int64_t seq,
+                      struct lev_buf *key, struct lev_error *err)
+{
+    const bson_value_t *id = lev_match_id(match);
+    sqlite3_stmt *stmt =
+        lev_db_stmt(db, id != NULL ? LEV_DB_GET : LEV_DB_SCAN, err);
+
+    if (stmt == NULL) {
+        return NULL;
+    }
+    if (id == NULL) {
+        sqlite3_bind_int64(stmt, 1, seq < coll->first ? coll->first - 1 : seq);
+        sqlite3_bind_int64(stmt, 2, coll->last);
+        return stmt;
+    }
+    return lev_db_key(coll, id, key, err) < 0 ||
+                   lev_db_bind(db, stmt, 1, key->data, key->len, err) < 0
+               ? NULL
+               : stmt;
+}
+
 /* From behind row `seq` on. */
 static int
 walk_init(struct walk *w, struct lev_db *db, const struct lev_scope *scope,
           const char *name, const struct lev_match *match, int64_t seq,
           struct lev_error *err)
 {
-    const bson_value_t *id = lev_match_id(match);
-    struct lev_db_coll *coll;
+    struct lev_db_coll coll;
     int rc = lev_db_coll(db, name, &coll, err);
 
     *w = (struct walk){.db = db, .scope = *scope, .match = match};
     if (rc <= 0) {
         return rc;
     }
-    if (id == NULL) {
-        w->rows = lev_db_stmt(db, coll, LEV_DB_SCAN, err);
-        if (w->rows == NULL) {
-            return -1;
-        }
-        sqlite3_bind_int64(w->rows, 1, seq);
-        return 0;
-    }
-    if (lev_id_key(id, &w->key, err) < 0) {
-        return -1;
-    }
-    w->rows = lev_db_stmt(db, coll, LEV_DB_GET, err);
-    if (w->rows == NULL) {
-        return -1;
-    }
-    sqlite3_bind_blob(w->rows, 1, w->key.data, (int)w->key.len, SQLITE_STATIC);
-    return 0;
+    w->rows = lev_sqlite_candidates(db, &coll, match, seq, &w->key, err);
+    return w->rows == NULL ? -1 : 0;
 }
 
 /* 1 with the next document that matches, borrowed until the next call; 0 at
@@ -354,20 +360,28 @@ lev_sqlite_next(struct lev_cursor *c, const struct lev_scope *scope, int max,
 
 /* Counting. */
 
+/* By the keys alone, without the documents. */
 static int
 count_all(struct lev_db *db, const char *name, int64_t *n,
           struct lev_error *err)
 {
-    struct lev_db_coll *coll;
+    _cleanup_buf_ struct lev_buf from = {0}, to = {0};
+    _cleanup_reset_ sqlite3_stmt *stmt = NULL;
+    struct lev_db_coll coll, next;
     int rc = lev_db_coll(db, name, &coll, err);
-    _cleanup_reset_ sqlite3_stmt *stmt =
-        rc <= 0 ? NULL : lev_db_stmt(db, coll, LEV_DB_COUNT, err);
 
     *n = 0;
-    if (stmt == NULL) {
-        return rc == 0 ? 0 : -1;
+    if (rc <= 0) {
+        return rc;
     }
-    if (lev_db_step(db, stmt, err) < 0) {
+    next = (struct lev_db_coll){.id = coll.id + 1};
+    stmt = lev_db_stmt(db, LEV_DB_COUNT, err);
+    if (stmt == NULL || lev_db_key(&coll, NULL, &from, err) < 0 ||
+        lev_db_key(&next, NULL, &to, err) < 0 ||
+        lev_db_bind(db, stmt, 1, from.data, from.len, err) < 0 ||
+        lev_db_bind(db, stmt, 2, to.data, to.len, err) < 0 ||
+        lev_db_step(db, stmt, err) < 0)
+    {
         return -1;
     }
     *n = sqlite3_column_int64(stmt, 0);
@@ -425,15 +439,12 @@ lev_sqlite_count(struct lev_store *store, const struct lev_scope *scope,
 static int
 append_names(struct lev_db *db, bson_t *names, struct lev_error *err)
 {
-    sqlite3_stmt *stmt;
+    _cleanup_reset_ sqlite3_stmt *stmt = lev_db_stmt(db, LEV_DB_NAMES, err);
     uint32_t n = 0;
     int rc;
 
-    if (sqlite3_prepare_v2(db->sqlite,
-                           "SELECT name FROM collections ORDER BY name", -1,
-                           &stmt, NULL) != SQLITE_OK)
-    {
-        return lev_db_error(db, "store", err);
+    if (stmt == NULL) {
+        return -1;
     }
     while ((rc = lev_db_step(db, stmt, err)) > 0) {
         char text[16];
@@ -443,7 +454,6 @@ append_names(struct lev_db *db, bson_t *names, struct lev_error *err)
         bson_append_utf8(names, key, -1,
                          (const char *)sqlite3_column_text(stmt, 0), -1);
     }
-    sqlite3_finalize(stmt);
     return rc;
 }
 

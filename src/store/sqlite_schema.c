@@ -13,6 +13,8 @@ static const char *const steps[] = {
     "INSERT INTO meta VALUES ('schema', 0);"
     "CREATE TABLE collections ("
     " id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE docs ("
+    " seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, doc BLOB NOT NULL);"
     "PRAGMA application_id = 1818588786;", /* APPLICATION_ID */
 };
 

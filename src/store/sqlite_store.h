@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "match.h"
 #include "sqlite_db.h"
 #include "sqlite_writer.h"
 #include "store.h"
@@ -40,6 +41,14 @@ struct lev_db *lev_sqlite_take_reader(struct lev_sqlite *s,
                                       const struct lev_scope *scope,
                                       struct lev_error *err);
 void lev_sqlite_give_reader(struct lev_sqlite *s, struct lev_db *db);
+
+/* The rows behind `seq` that can match, in order: the one of an `_id`, or all
+ * of the collection. `key` must stay until the statement is reset. */
+sqlite3_stmt *lev_sqlite_candidates(struct lev_db *db,
+                                    const struct lev_db_coll *coll,
+                                    const struct lev_match *match, int64_t seq,
+                                    struct lev_buf *key,
+                                    struct lev_error *err);
 
 /* The operations of the table, each in the file of its kind. */
 int lev_sqlite_insert(struct lev_store *store, const struct lev_scope *scope,

@@ -7,16 +7,6 @@
 #include "value.h"
 
 static int
-bind_blob(struct lev_db *db, sqlite3_stmt *stmt, int at, const void *data,
-          size_t len, struct lev_error *err)
-{
-    return sqlite3_bind_blob(stmt, at, data, (int)len, SQLITE_STATIC) ==
-                   SQLITE_OK
-               ? 0
-               : lev_db_error(db, "store", err);
-}
-
-static int
 duplicate_key(const char *coll, const bson_t *doc, struct lev_error *err)
 {
     bson_t id = BSON_INITIALIZER;
@@ -35,25 +25,26 @@ duplicate_key(const char *coll, const bson_t *doc, struct lev_error *err)
 }
 
 static int
-insert_doc(struct lev_db *db, struct lev_db_coll *coll, const bson_t *doc,
-           struct lev_error *err)
+insert_doc(struct lev_db *db, const char *name, const struct lev_db_coll *coll,
+           const bson_t *doc, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf key = {0};
-    _cleanup_reset_ sqlite3_stmt *stmt =
-        lev_db_stmt(db, coll, LEV_DB_INSERT, err);
+    _cleanup_reset_ sqlite3_stmt *stmt = lev_db_stmt(db, LEV_DB_INSERT, err);
     bson_value_t id = lev_value_field(doc, "_id");
 
-    if (stmt == NULL || lev_id_key(&id, &key, err) < 0 ||
-        bind_blob(db, stmt, 1, key.data, key.len, err) < 0 ||
-        bind_blob(db, stmt, 2, bson_get_data(doc), doc->len, err) < 0)
+    if (stmt == NULL || lev_db_key(coll, &id, &key, err) < 0 ||
+        lev_db_bind(db, stmt, 3, key.data, key.len, err) < 0 ||
+        lev_db_bind(db, stmt, 4, bson_get_data(doc), doc->len, err) < 0)
     {
         return -1;
     }
+    sqlite3_bind_int64(stmt, 1, coll->first);
+    sqlite3_bind_int64(stmt, 2, coll->last);
     if (lev_db_step(db, stmt, err) == 0) {
         return 0;
     }
     return sqlite3_extended_errcode(db->sqlite) == SQLITE_CONSTRAINT_UNIQUE
-               ? duplicate_key(coll->name, doc, err)
+               ? duplicate_key(name, doc, err)
                : -1;
 }
 
@@ -83,13 +74,13 @@ static int
 insert_run(struct lev_write *w, struct lev_db *db, struct lev_error *err)
 {
     struct insert *in = lev_container_of(w, struct insert, write);
-    struct lev_db_coll *coll;
+    struct lev_db_coll coll;
 
     if (lev_db_coll_make(db, in->coll, &coll, err) < 0) {
         return -1;
     }
     for (size_t i = 0; i < in->n; i++) {
-        if (insert_doc(db, coll, in->docs[i], err) < 0) {
+        if (insert_doc(db, in->coll, &coll, in->docs[i], err) < 0) {
             return -1;
         }
     }
@@ -205,14 +196,13 @@ update_destroy(struct lev_write *w)
 }
 
 static int
-write_doc(struct lev_db *db, struct lev_db_coll *coll, int64_t seq,
-          const bson_t *doc, struct lev_error *err)
+write_doc(struct lev_db *db, int64_t seq, const bson_t *doc,
+          struct lev_error *err)
 {
-    _cleanup_reset_ sqlite3_stmt *stmt =
-        lev_db_stmt(db, coll, LEV_DB_UPDATE, err);
+    _cleanup_reset_ sqlite3_stmt *stmt = lev_db_stmt(db, LEV_DB_UPDATE, err);
 
     if (stmt == NULL ||
-        bind_blob(db, stmt, 2, bson_get_data(doc), doc->len, err) < 0)
+        lev_db_bind(db, stmt, 2, bson_get_data(doc), doc->len, err) < 0)
     {
         return -1;
     }
@@ -222,8 +212,8 @@ write_doc(struct lev_db *db, struct lev_db_coll *coll, int64_t seq,
 
 /* The row that `rows` stands on; 1 when it matches. */
 static int
-update_row(struct update *u, struct lev_db *db, struct lev_db_coll *coll,
-           sqlite3_stmt *rows, struct lev_error *err)
+update_row(struct update *u, struct lev_db *db, sqlite3_stmt *rows,
+           struct lev_error *err)
 {
     bson_t old, made;
     int rc = lev_db_doc(db, rows, &old, err);
@@ -240,34 +230,10 @@ update_row(struct update *u, struct lev_db *db, struct lev_db_coll *coll,
     u->result.matched++;
     if (!bson_equal(&old, &made)) {
         u->result.modified++;
-        rc = write_doc(db, coll, sqlite3_column_int64(rows, 0), &made, err);
+        rc = write_doc(db, sqlite3_column_int64(rows, 0), &made, err);
     }
     bson_destroy(&made);
     return rc < 0 ? -1 : 1;
-}
-
-/* The rows that can match: the one of an `_id`, or all. */
-static sqlite3_stmt *
-candidates(struct update *u, struct lev_db *db, struct lev_db_coll *coll,
-           struct lev_buf *key, struct lev_error *err)
-{
-    const bson_value_t *id = lev_match_id(u->match);
-    sqlite3_stmt *stmt =
-        lev_db_stmt(db, coll, id != NULL ? LEV_DB_GET : LEV_DB_SCAN, err);
-
-    if (stmt == NULL) {
-        return NULL;
-    }
-    if (id == NULL) {
-        sqlite3_bind_int64(stmt, 1, INT64_MIN);
-        return stmt;
-    }
-    if (lev_id_key(id, key, err) < 0 ||
-        bind_blob(db, stmt, 1, key->data, key->len, err) < 0)
-    {
-        return NULL;
-    }
-    return stmt;
 }
 
 static int
@@ -277,14 +243,15 @@ update_rows(struct update *u, struct lev_db *db, struct lev_db_coll *coll,
     _cleanup_buf_ struct lev_buf key = {0};
     /* Rows may be written under the statement that reads them: their `seq`,
      * which gives the order, stays. */
-    _cleanup_reset_ sqlite3_stmt *rows = candidates(u, db, coll, &key, err);
+    _cleanup_reset_ sqlite3_stmt *rows =
+        lev_sqlite_candidates(db, coll, u->match, INT64_MIN, &key, err);
     int rc;
 
     if (rows == NULL) {
         return -1;
     }
     while ((rc = lev_db_step(db, rows, err)) > 0) {
-        rc = update_row(u, db, coll, rows, err);
+        rc = update_row(u, db, rows, err);
         if (rc < 0 || (rc > 0 && !u->multi)) {
             break;
         }
@@ -295,17 +262,17 @@ update_rows(struct update *u, struct lev_db *db, struct lev_db_coll *coll,
 static int
 update_insert(struct update *u, struct lev_db *db, struct lev_error *err)
 {
-    struct lev_db_coll *coll;
+    struct lev_db_coll coll;
     bson_value_t id;
     bson_t made;
     int rc;
 
-    if (lev_db_coll_make(db, u->coll, &coll, err) < 0 ||
-        lev_updater_insert(u->updater, u->match, &made, err) < 0)
-    {
+    if (lev_updater_insert(u->updater, u->match, &made, err) < 0) {
         return -1;
     }
-    rc = insert_doc(db, coll, &made, err);
+    rc = lev_db_coll_make(db, u->coll, &coll, err) < 0
+             ? -1
+             : insert_doc(db, u->coll, &coll, &made, err);
     if (rc == 0) {
         id = lev_value_field(&made, "_id");
         bson_value_copy(&id, &u->result.upserted_id);
@@ -319,13 +286,13 @@ static int
 update_run(struct lev_write *w, struct lev_db *db, struct lev_error *err)
 {
     struct update *u = lev_container_of(w, struct update, write);
-    struct lev_db_coll *coll;
+    struct lev_db_coll coll;
     int rc;
 
     result_clear(&u->result); /* of a first try, whose transaction was lost */
     rc = lev_db_coll(db, u->coll, &coll, err);
     if (rc > 0) {
-        rc = update_rows(u, db, coll, err);
+        rc = update_rows(u, db, &coll, err);
     }
     if (rc == 0 && u->result.matched == 0 && u->upsert) {
         rc = update_insert(u, db, err);
