@@ -89,6 +89,9 @@ class Binary(bytes):
         subtype = other.subtype if isinstance(other, Binary) else 0
         return self.subtype == subtype and bytes(self) == bytes(other)
 
+    def __ne__(self, other: object) -> bool:  # bytes has one of its own
+        return not self == other
+
     def __hash__(self) -> int:
         if self.subtype == 0:
             return hash(bytes(self))

@@ -16,13 +16,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn, Self, final
+from typing import Any, Final, NoReturn, Self, TypeVar, final
 
 __all__ = ["ObjectId", "decode", "encode"]
 
 DEPTH_MAX: Final = 100
 SIZE_MAX: Final = 2**31 - 1
 _EPOCH: Final = _dt.datetime(1970, 1, 1, tzinfo=_dt.UTC)
+_T = TypeVar("_T")
 _MS: Final = _dt.timedelta(milliseconds=1)
 _MS_MIN: Final = -62135596800000  # 0001-01-01
 _MS_MAX: Final = 253402300799999  # the last one of 9999-12-31
@@ -198,6 +199,8 @@ def _classes() -> Any:
 def _milliseconds(value: _dt.datetime) -> int:
     """Since 1970, rounded down; naive is UTC."""
     offset = None if value.tzinfo is None else value.utcoffset()
+    if not isinstance(offset, _dt.timedelta | None):
+        raise TypeError("utcoffset() must return a timedelta or None")
     since = value.replace(tzinfo=_dt.UTC) - _EPOCH
     return (since - (offset or _dt.timedelta())) // _MS
 
@@ -217,8 +220,7 @@ def _path_text(path: list[str | int]) -> str:
 
 def _bid_from_decimal(value: decimal.Decimal) -> bytes | None:
     """Decimal128 in its binary integer encoding; None: it cannot hold it."""
-    negative, digits, exponent = value.as_tuple()
-    number = int("".join(map(str, digits)) or "0")
+    negative, number, exponent = _decimal_parts(value)
     if exponent == "F":
         bits = 0x1E << 122
     elif isinstance(exponent, str):
@@ -232,6 +234,16 @@ def _bid_from_decimal(value: decimal.Decimal) -> bytes | None:
         number, exponent = fitted
         bits = (exponent - _EXPONENT_MIN) << 113 | number
     return (negative << 127 | bits).to_bytes(16, "little")
+
+
+def _decimal_parts(value: decimal.Decimal) -> tuple[bool, int, int | str]:
+    """Sign, integer and exponent; a subclass may give anything."""
+    match value.as_tuple():
+        case (sign, tuple(digits), int() | "F" | "n" | "N" as exponent) if all(
+            digit in range(10) for digit in digits
+        ):
+            return bool(sign), int("".join(map(str, digits)) or "0"), exponent
+    raise TypeError("Decimal.as_tuple() gave no (sign, digits, exponent)")
 
 
 def _fit(number: int, exponent: int) -> tuple[int, int] | None:
@@ -428,12 +440,52 @@ class _Encoder:
             )
         return bid
 
+    def attribute(self, value: object, name: str, cls: type[_T]) -> _T:
+        """An attribute, checked: somebody may have tampered with the object."""
+        got = getattr(value, name)
+        if not isinstance(got, cls):
+            self.refuse_attribute(value, name, cls.__name__)
+        return got
+
+    def refuse_attribute(self, value: object, name: str, wanted: str) -> NoReturn:
+        self.refuse(TypeError, f"{type(value).__name__}.{name} must be {wanted}")
+
+    def unsigned(self, value: object, name: str) -> int:
+        got = self.attribute(value, name, int)
+        if not 0 <= got < 2**32:
+            self.refuse_attribute(value, name, "in its range")
+        return got
+
     def code(self, value: Any) -> tuple[int, bytes]:
-        text = self.string(value.code)
-        if value.scope is None:
+        scope = value.scope
+        if scope is not None and not isinstance(scope, Mapping):
+            self.refuse_attribute(value, "scope", "a Mapping or None")
+        text = self.string(self.attribute(value, "code", str))
+        if scope is None:
             return 0x0D, text
-        data = text + self.document(value.scope)
+        data = text + self.document(scope)
         return 0x0F, _INT32.pack(len(data) + 4) + data
+
+    def dbpointer(self, value: Any) -> bytes:
+        oid = _oid_bytes(value.id)
+        if oid is None:
+            self.refuse_attribute(value, "id", "an ObjectId")
+        return self.string(self.attribute(value, "namespace", str)) + oid
+
+    def regex(self, value: Any) -> bytes:
+        pattern = self.attribute(value, "pattern", str)
+        flags = self.attribute(value, "flags", str)
+        return self.cstring(pattern, "the pattern") + self.cstring(flags, "the flags")
+
+    def timestamp(self, value: Any) -> bytes:
+        seconds = self.unsigned(value, "time")
+        return _TIMESTAMP.pack(self.unsigned(value, "inc"), seconds)
+
+    def decimal128(self, value: Any) -> bytes:
+        bid = self.attribute(value, "bid", bytes)
+        if len(bid) != 16:
+            self.refuse_attribute(value, "bid", "16 bytes")
+        return bid
 
     def class_of_ours(self, value: Any, kind: int) -> tuple[int, bytes]:
         """A value of levrt.bson's classes."""
@@ -441,25 +493,21 @@ class _Encoder:
             case 0x05:
                 return self.binary(bytes(value), value.subtype)
             case 0x09:
-                return kind, self.int64(value.ms)
+                return kind, self.int64(self.attribute(value, "ms", int))
             case 0x0B:
-                pattern = self.cstring(value.pattern, "the pattern")
-                return kind, pattern + self.cstring(value.flags, "the flags")
+                return kind, self.regex(value)
             case 0x0C:
-                oid = _oid_bytes(value.id)
-                if oid is None:
-                    self.refuse(TypeError, "DBPointer.id must be an ObjectId")
-                return kind, self.string(value.namespace) + oid
+                return kind, self.dbpointer(value)
             case 0x0D:
                 return self.code(value)
             case 0x0E:
-                return kind, self.string(value.value)
+                return kind, self.string(self.attribute(value, "value", str))
             case 0x11:
-                return kind, _TIMESTAMP.pack(value.inc, value.time)
+                return kind, self.timestamp(value)
             case 0x12:
                 return kind, _INT64.pack(value)
             case 0x13:
-                return kind, value.bid
+                return kind, self.decimal128(value)
         return kind, b""  # MinKey, MaxKey, Undefined
 
     def value(self, value: Any) -> tuple[int, bytes]:
@@ -533,16 +581,16 @@ def _advice(value: object) -> str:
         return (
             "has no order, which BSON arrays have; store sorted(value) or list(value)"
         )
-    if hasattr(cls, "__dataclass_fields__"):
-        return "is a dataclass; store dataclasses.asdict(value)"
-    if hasattr(cls, "__fspath__"):
-        return "is a path; store str(value)"
     if isinstance(value, _dt.date):
         return "is a date without time; store a datetime, or value.isoformat()"
     if isinstance(value, _dt.time):
         return "is a time without date; store a datetime, or value.isoformat()"
     if isinstance(value, _dt.timedelta):
         return "has no BSON type; store value.total_seconds()"
+    if hasattr(cls, "__dataclass_fields__"):
+        return "is a dataclass; store dataclasses.asdict(value)"
+    if hasattr(cls, "__fspath__"):
+        return "is a path; store str(value)"
     if hasattr(cls, "tolist"):
         return "has no BSON type; store value.tolist()"
     if hasattr(cls, "__iter__"):

@@ -94,20 +94,24 @@ struct levbson_path {
 PyObject *levbson_path_text(const struct levbson_path *path,
                             const uint8_t *base);
 
-/* sys.modules.get(name).attr when it is a type, kept in *slot; NULL without an
- * exception when the module is not loaded. */
-PyTypeObject *levbson_loaded_type(PyTypeObject **slot, PyObject *name,
-                                  const char *attr);
-/* The same, importing the module; NULL with an exception. */
+/* 1: *value is a new reference to obj.name; 0: it has none; -1: exception. */
+int levbson_lookup(PyObject *obj, const char *name, PyObject **value);
+
+/* 1: `obj` is an instance of the class `attr` of module `name`, which *slot
+ * keeps once it was found; 0: it is none, or the module is not loaded; -1:
+ * exception. */
+int levbson_is_instance(PyObject *obj, PyTypeObject **slot, PyObject *name,
+                        const char *attr);
+/* The class, its module imported; borrowed from *slot. */
 PyTypeObject *levbson_import_type(PyTypeObject **slot, PyObject *name,
                                   const char *attr);
 
 /* datetime.c */
 /* 1: `obj` is a datetime, *ms its time; 0: it is none; -1: exception. */
 int levbson_datetime_get(struct levbson_state *st, PyObject *obj, int64_t *ms);
-/* Borrowed class among levbson_datetime's kin, for a better message: "date",
- * "time", "timedelta"; NULL for anything else. */
-const char *levbson_datetime_kin(struct levbson_state *st, PyObject *obj);
+/* What to do about one of datetime's other classes; NULL: it is none. */
+const char *levbson_datetime_advice(const struct levbson_state *st,
+                                    PyObject *obj);
 /* An aware datetime in UTC, or a DateTimeMS beyond the years 1 to 9999. */
 PyObject *levbson_datetime_new(struct levbson_state *st, int64_t ms);
 

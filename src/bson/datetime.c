@@ -15,29 +15,32 @@
 #define MS_MIN (-62135596800000LL)
 #define MS_MAX 253402300799999LL
 
-/* The API when `datetime` is loaded; NULL without an exception when not. */
-static const PyDateTime_CAPI *
-loaded_api(struct levbson_state *st)
+/* 1: st->datetime_api is set; 0: `datetime` is not loaded, or is in the midst
+ * of its import; -1: exception. */
+static int
+find_api(struct levbson_state *st)
 {
     _cleanup_pydecref_ PyObject *module = NULL;
-    PyDateTime_CAPI *api;
+    const PyDateTime_CAPI *api;
 
     if (st->datetime_api != NULL) {
-        return st->datetime_api;
+        return 1;
     }
     module = PyImport_GetModule(st->mod_datetime);
     if (module == NULL) {
-        PyErr_Clear();
-        return NULL;
+        return PyErr_Occurred() ? -1 : 0;
     }
     api = PyCapsule_Import(PyDateTime_CAPSULE_NAME, 0);
-    if (api == NULL) { /* the module is being imported */
+    if (api == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
         PyErr_Clear();
-        return NULL;
+        return 0;
     }
-    st->datetime = Py_NewRef(module); /* keeps the table alive */
+    st->datetime = lev_steal(module); /* keeps the table alive */
     st->datetime_api = api;
-    return api;
+    return 1;
 }
 
 static long long
@@ -108,10 +111,15 @@ utc_offset(struct levbson_state *st, const PyDateTime_CAPI *api, PyObject *obj,
 int
 levbson_datetime_get(struct levbson_state *st, PyObject *obj, int64_t *ms)
 {
-    const PyDateTime_CAPI *api = loaded_api(st);
+    const PyDateTime_CAPI *api;
     long long days, us, offset;
+    int rc = find_api(st);
 
-    if (api == NULL || !PyObject_TypeCheck(obj, api->DateTimeType)) {
+    if (rc <= 0) {
+        return rc;
+    }
+    api = st->datetime_api;
+    if (!PyObject_TypeCheck(obj, api->DateTimeType)) {
         return 0;
     }
     if (utc_offset(st, api, obj, &offset) < 0) {
@@ -128,9 +136,9 @@ levbson_datetime_get(struct levbson_state *st, PyObject *obj, int64_t *ms)
 }
 
 const char *
-levbson_datetime_kin(struct levbson_state *st, PyObject *obj)
+levbson_datetime_advice(const struct levbson_state *st, PyObject *obj)
 {
-    const PyDateTime_CAPI *api = loaded_api(st);
+    const PyDateTime_CAPI *api = st->datetime_api;
 
     if (api == NULL) {
         return NULL;
@@ -150,16 +158,13 @@ levbson_datetime_kin(struct levbson_state *st, PyObject *obj)
 }
 
 static const PyDateTime_CAPI *
-imported_api(struct levbson_state *st)
+import_api(struct levbson_state *st)
 {
     if (st->datetime_api == NULL) {
         _cleanup_pydecref_ PyObject *module =
             PyImport_Import(st->mod_datetime);
 
-        if (module == NULL) {
-            return NULL;
-        }
-        if (loaded_api(st) == NULL) {
+        if (module != NULL && find_api(st) == 0) {
             PyErr_SetString(PyExc_ImportError,
                             "the datetime module has no C API");
         }
@@ -177,7 +182,7 @@ levbson_datetime_new(struct levbson_state *st, int64_t ms)
     if (ms < MS_MIN || ms > MS_MAX) {
         return levbson_new(st, "DateTimeMS", "(L)", (long long)ms);
     }
-    api = imported_api(st);
+    api = import_api(st);
     if (api == NULL) {
         return NULL;
     }

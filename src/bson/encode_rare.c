@@ -11,22 +11,10 @@ levbson_is_mapping(PyObject *value)
     return PyType_HasFeature(Py_TYPE(value), Py_TPFLAGS_MAPPING);
 }
 
-bool
+int
 levbson_is_enum(struct levbson_state *st, PyObject *value)
 {
-    PyTypeObject *type =
-        levbson_loaded_type(&st->enum_type, st->mod_enum, "Enum");
-
-    return type != NULL && PyObject_TypeCheck(value, type);
-}
-
-static bool
-is_instance(PyObject *value, PyTypeObject **slot, PyObject *module,
-            const char *name)
-{
-    PyTypeObject *type = levbson_loaded_type(slot, module, name);
-
-    return type != NULL && PyObject_TypeCheck(value, type);
+    return levbson_is_instance(value, &st->enum_type, st->mod_enum, "Enum");
 }
 
 static int
@@ -313,38 +301,33 @@ put_dbpointer(struct encoder *e, PyObject *value)
     return BSON_DBPOINTER;
 }
 
-/* levrt.bson._KINDS, class -> BSON type; NULL while it is not loaded. */
-static PyObject *
-loaded_kinds(struct levbson_state *st)
-{
-    if (st->kinds == NULL) {
-        _cleanup_pydecref_ PyObject *module =
-            PyImport_GetModule(st->mod_levbson);
-        _cleanup_pydecref_ PyObject *kinds =
-            module == NULL ? NULL : PyObject_GetAttrString(module, "_KINDS");
-
-        PyErr_Clear();
-        if (kinds != NULL && PyDict_Check(kinds)) {
-            st->kinds = lev_steal(kinds);
-        }
-    }
-    return st->kinds;
-}
-
-/* Puts a value of levrt.bson's classes; 0: it is none of them. */
+/* levrt.bson._KINDS, class -> BSON type, into st->kinds. 1: it is there; 0:
+ * levrt.bson is not loaded; -1: exception. */
 static int
-put_levbson(struct encoder *e, PyObject *value)
+find_kinds(struct levbson_state *st)
 {
-    PyObject *kinds = loaded_kinds(e->st);
-    PyObject *kind =
-        kinds == NULL
-            ? NULL
-            : PyDict_GetItemWithError(kinds, (PyObject *)Py_TYPE(value));
+    _cleanup_pydecref_ PyObject *module = NULL, *kinds = NULL;
+    int rc;
 
-    if (kind == NULL) {
+    if (st->kinds != NULL) {
+        return 1;
+    }
+    module = PyImport_GetModule(st->mod_levbson);
+    if (module == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    switch (PyLong_AsLong(kind)) {
+    rc = levbson_lookup(module, "_KINDS", &kinds);
+    if (rc > 0 && PyDict_Check(kinds)) {
+        st->kinds = lev_steal(kinds);
+        return 1;
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+static int
+put_kind(struct encoder *e, PyObject *value, long kind)
+{
+    switch (kind) {
     case BSON_BINARY:
         return put_binary_class(e, value);
     case BSON_DATETIME:
@@ -364,15 +347,30 @@ put_levbson(struct encoder *e, PyObject *value)
     case BSON_DECIMAL128:
         return put_decimal_class(e, value);
     case BSON_UNDEFINED:
-        return BSON_UNDEFINED;
     case BSON_MINKEY:
-        return BSON_MINKEY;
     case BSON_MAXKEY:
-        return BSON_MAXKEY;
+        return (int)kind;
     default:
         PyErr_SetString(PyExc_SystemError, "levrt.bson._KINDS is damaged");
         return -1;
     }
+}
+
+/* Puts a value of levrt.bson's classes; 0: it is none of them. */
+static int
+put_levbson(struct encoder *e, PyObject *value)
+{
+    int rc = find_kinds(e->st);
+    PyObject *kind;
+
+    if (rc <= 0) {
+        return rc;
+    }
+    kind = PyDict_GetItemWithError(e->st->kinds, (PyObject *)Py_TYPE(value));
+    if (kind == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    return put_kind(e, value, PyLong_AsLong(kind));
 }
 
 /* What lies in memory: bytes and its subclasses, bytearray, memoryview. */
@@ -437,31 +435,45 @@ put_inherited(struct encoder *e, PyObject *value)
     return rc < 0 ? -1 : levbson_refuse_type(e, value);
 }
 
+/* Puts a value of another module's class; 0: it is none of them. */
+static int
+put_foreign(struct encoder *e, PyObject *value)
+{
+    struct levbson_state *st = e->st;
+    int rc;
+
+    rc = levbson_is_instance(value, &st->uuid_type, st->mod_uuid, "UUID");
+    if (rc != 0) {
+        return rc < 0 ? -1 : put_uuid(e, value);
+    }
+    rc = levbson_is_instance(value, &st->decimal_type, st->mod_decimal,
+                             "Decimal");
+    if (rc != 0) {
+        return rc < 0 ? -1 : put_decimal(e, value);
+    }
+    rc = levbson_is_instance(value, &st->pattern_type, st->mod_re, "Pattern");
+    if (rc != 0) {
+        return rc < 0 ? -1 : put_pattern(e, value);
+    }
+    rc = levbson_is_enum(st, value);
+    if (rc != 0) {
+        return rc < 0 ? -1 : levbson_refuse_type(e, value);
+    }
+    return 0;
+}
+
 int
 levbson_put_rare(struct encoder *e, PyObject *value)
 {
-    struct levbson_state *st = e->st;
     int64_t ms;
-    int rc = levbson_datetime_get(st, value, &ms);
+    int rc = levbson_datetime_get(e->st, value, &ms);
 
     if (rc != 0) {
         return rc < 0 ? -1 : levbson_put_int64(e, ms, BSON_DATETIME);
     }
     rc = put_levbson(e, value);
-    if (rc != 0) {
-        return rc;
+    if (rc == 0) {
+        rc = put_foreign(e, value);
     }
-    if (is_instance(value, &st->uuid_type, st->mod_uuid, "UUID")) {
-        return put_uuid(e, value);
-    }
-    if (is_instance(value, &st->decimal_type, st->mod_decimal, "Decimal")) {
-        return put_decimal(e, value);
-    }
-    if (is_instance(value, &st->pattern_type, st->mod_re, "Pattern")) {
-        return put_pattern(e, value);
-    }
-    if (levbson_is_enum(st, value)) {
-        return levbson_refuse_type(e, value);
-    }
-    return put_inherited(e, value);
+    return rc != 0 ? rc : put_inherited(e, value);
 }

@@ -40,9 +40,10 @@ int levbson_put_int64(struct encoder *e, int64_t n, enum bson_type type);
 int levbson_put_binary(struct encoder *e, const void *data, Py_ssize_t len,
                        uint8_t subtype);
 int levbson_put_oid(struct encoder *e, const uint8_t oid[LEVBSON_OID_LEN]);
-/* Whether it is a collections.abc.Mapping, or an enum's member. */
+/* Whether it is a collections.abc.Mapping. */
 bool levbson_is_mapping(PyObject *value);
-bool levbson_is_enum(struct levbson_state *st, PyObject *value);
+/* 1: it is a member of an enum; 0: it is none; -1: exception. */
+int levbson_is_enum(struct levbson_state *st, PyObject *value);
 
 /* All the types that levbson_put_value() does not know at a glance. */
 int levbson_put_rare(struct encoder *e, PyObject *value);

@@ -42,27 +42,32 @@ levbson_oid_new(struct levbson_state *st, const uint8_t data[LEVBSON_OID_LEN])
     return make(st->ObjectIdType, data);
 }
 
-/* Whether `type` is the ObjectId of PyMongo or of another codec of levrt:
- * told by its names, since neither may be loaded here. */
-static bool
+/* 1: `type` is the ObjectId of PyMongo or of another codec of levrt, told by
+ * its names, since neither may be loaded here; 0: it is not; -1: exception. */
+static int
 is_foreign_oid(PyTypeObject *type)
 {
     _cleanup_pydecref_ PyObject *name = PyType_GetName(type);
     _cleanup_pydecref_ PyObject *module = NULL;
     const char *text;
+    int rc;
 
-    if (name == NULL ||
-        PyUnicode_CompareWithASCIIString(name, "ObjectId") != 0) {
-        PyErr_Clear();
-        return false;
+    if (name == NULL) {
+        return -1;
     }
-    module = PyObject_GetAttrString((PyObject *)type, "__module__");
-    text = module != NULL && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module)
-                                                     : NULL;
-    PyErr_Clear();
-    return text != NULL &&
-           (strcmp(text, "bson.objectid") == 0 || strcmp(text, "levrt") == 0 ||
-            strncmp(text, "levrt.", 6) == 0);
+    if (PyUnicode_CompareWithASCIIString(name, "ObjectId") != 0) {
+        return 0;
+    }
+    rc = levbson_lookup((PyObject *)type, "__module__", &module);
+    if (rc <= 0 || !PyUnicode_Check(module)) {
+        return rc < 0 ? -1 : 0;
+    }
+    text = PyUnicode_AsUTF8(module);
+    if (text == NULL) {
+        return -1;
+    }
+    return strcmp(text, "bson.objectid") == 0 || strcmp(text, "levrt") == 0 ||
+           strncmp(text, "levrt.", 6) == 0;
 }
 
 int
@@ -70,13 +75,15 @@ levbson_oid_get(struct levbson_state *st, PyObject *obj,
                 uint8_t data[LEVBSON_OID_LEN])
 {
     _cleanup_pydecref_ PyObject *binary = NULL;
+    int rc;
 
     if (Py_IS_TYPE(obj, st->ObjectIdType)) {
         memcpy(data, ((ObjectId *)obj)->data, LEVBSON_OID_LEN);
         return 1;
     }
-    if (!is_foreign_oid(Py_TYPE(obj))) {
-        return 0;
+    rc = is_foreign_oid(Py_TYPE(obj));
+    if (rc <= 0) {
+        return rc;
     }
     binary = PyObject_GetAttr(obj, st->str_binary);
     if (binary == NULL) {

@@ -3,44 +3,41 @@
 
 #include "encoder.h"
 
-static int
-has_attr(PyTypeObject *type, const char *name)
-{
-    _cleanup_pydecref_ PyObject *attr =
-        PyObject_GetAttrString((PyObject *)type, name);
+/* Classes that are told by an attribute. */
+static const struct {
+    const char *attr, *advice;
+} traits[] = {
+    {"__dataclass_fields__",
+     "is a dataclass; store dataclasses.asdict(value)"},
+    {"__fspath__", "is a path; store str(value)"},
+    {"tolist", "has no BSON type; store value.tolist()"},
+    {"__iter__", "has no BSON type; store list(value)"},
+};
 
-    PyErr_Clear();
-    return attr != NULL;
-}
-
-/* Why, and the way out; NULL: nothing better than the general text. */
+/* Why, and the way out; NULL with an exception. */
 static const char *
-advice(struct levbson_state *st, PyObject *value)
+advice(const struct levbson_state *st, PyObject *value)
 {
-    PyTypeObject *type = Py_TYPE(value);
-    const char *kin = levbson_datetime_kin(st, value);
+    const char *known = levbson_datetime_advice(st, value);
 
-    if (levbson_is_enum(st, value)) {
+    if (st->enum_type != NULL && PyObject_TypeCheck(value, st->enum_type)) {
         return "is an enum; store its .value";
     }
     if (PyAnySet_Check(value)) {
         return "has no order, which BSON arrays have; store sorted(value) or "
                "list(value)";
     }
-    if (has_attr(type, "__dataclass_fields__")) {
-        return "is a dataclass; store dataclasses.asdict(value)";
+    if (known != NULL) {
+        return known;
     }
-    if (has_attr(type, "__fspath__")) {
-        return "is a path; store str(value)";
-    }
-    if (kin != NULL) {
-        return kin;
-    }
-    if (has_attr(type, "tolist")) {
-        return "has no BSON type; store value.tolist()";
-    }
-    if (has_attr(type, "__iter__")) {
-        return "has no BSON type; store list(value)";
+    for (size_t i = 0; i < LEV_ARRAY_LEN(traits); i++) {
+        _cleanup_pydecref_ PyObject *attr = NULL;
+        int rc =
+            levbson_lookup((PyObject *)Py_TYPE(value), traits[i].attr, &attr);
+
+        if (rc != 0) {
+            return rc < 0 ? NULL : traits[i].advice;
+        }
     }
     return "has no BSON type; store a dict of its parts, or str(value)";
 }
@@ -49,10 +46,9 @@ int
 levbson_refuse_type(struct encoder *e, PyObject *value)
 {
     _cleanup_pydecref_ PyObject *name = PyType_GetName(Py_TYPE(value));
+    const char *text = name == NULL ? NULL : advice(e->st, value);
 
-    if (name == NULL) {
-        return -1;
-    }
-    return levbson_refuse(e, PyExc_TypeError, "%U %s", name,
-                          advice(e->st, value));
+    return text == NULL
+               ? -1
+               : levbson_refuse(e, PyExc_TypeError, "%U %s", name, text);
 }

@@ -127,47 +127,64 @@ levbson_clear(struct levbson_state *st)
     }
 }
 
-static PyTypeObject *
-keep_type(PyTypeObject **slot, PyObject *module, const char *attr)
+int
+levbson_lookup(PyObject *obj, const char *name, PyObject **value)
 {
-    PyObject *type = PyObject_GetAttrString(module, attr);
-
-    if (type == NULL || !PyType_Check(type)) {
-        Py_XDECREF(type);
-        return NULL;
+    *value = PyObject_GetAttrString(obj, name);
+    if (*value != NULL) {
+        return 1;
     }
-    Py_XSETREF(*slot, (PyTypeObject *)type);
-    return *slot;
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
 }
 
-PyTypeObject *
-levbson_loaded_type(PyTypeObject **slot, PyObject *name, const char *attr)
+/* 1: *slot is set; 0: the module has no class of that name, or not yet, since
+ * it may be in the midst of its import; -1: exception. */
+static int
+find_type(PyTypeObject **slot, PyObject *module, const char *attr)
+{
+    _cleanup_pydecref_ PyObject *type = NULL;
+    int rc = levbson_lookup(module, attr, &type);
+
+    if (rc > 0 && PyType_Check(type)) {
+        Py_XSETREF(*slot, (PyTypeObject *)lev_steal(type));
+        return 1;
+    }
+    return rc < 0 ? -1 : 0;
+}
+
+int
+levbson_is_instance(PyObject *obj, PyTypeObject **slot, PyObject *name,
+                    const char *attr)
 {
     if (*slot == NULL) {
         _cleanup_pydecref_ PyObject *module = PyImport_GetModule(name);
+        int rc;
 
-        /* A module that is being imported may lack it still: ask again. */
-        if (module == NULL || keep_type(slot, module, attr) == NULL) {
-            PyErr_Clear();
+        if (module == NULL) {
+            return PyErr_Occurred() ? -1 : 0;
+        }
+        rc = find_type(slot, module, attr);
+        if (rc <= 0) {
+            return rc;
         }
     }
-    return *slot;
+    return PyObject_TypeCheck(obj, *slot);
 }
 
 PyTypeObject *
 levbson_import_type(PyTypeObject **slot, PyObject *name, const char *attr)
 {
-    _cleanup_pydecref_ PyObject *module = NULL;
+    if (*slot == NULL) {
+        _cleanup_pydecref_ PyObject *module = PyImport_Import(name);
 
-    if (*slot != NULL) {
-        return *slot;
-    }
-    module = PyImport_Import(name);
-    if (module == NULL) {
-        return NULL;
-    }
-    if (keep_type(slot, module, attr) == NULL && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_ImportError, "%U.%s is not a class", name, attr);
+        if (module != NULL && find_type(slot, module, attr) == 0) {
+            PyErr_Format(PyExc_ImportError, "%U.%s is not a class", name,
+                         attr);
+        }
     }
     return *slot;
 }

@@ -178,21 +178,18 @@ levbson_put_cstring(struct encoder *e, PyObject *text, const char *what)
 }
 
 static int
-refuse_key(struct encoder *e, PyObject *key)
+refuse_key(struct encoder *e, PyObject *key, bool is_enum)
 {
     _cleanup_pydecref_ PyObject *name = PyType_GetName(Py_TYPE(key));
 
     if (name == NULL) {
         return -1;
     }
-    if (levbson_is_enum(e->st, key)) {
-        return levbson_refuse(e, PyExc_TypeError,
-                              "a key must be str, not the enum %U; use its "
-                              ".value",
-                              name);
-    }
     return levbson_refuse(e, PyExc_TypeError,
-                          "a key must be str, not %U; use str(key)", name);
+                          is_enum ? "a key must be str, not the enum %U; use "
+                                    "its .value"
+                                  : "a key must be str, not %U; use str(key)",
+                          name);
 }
 
 int
@@ -204,10 +201,15 @@ levbson_put_odd_key(struct encoder *e, PyObject *key,
 
     /* While it is looked at, the path is the container's. */
     e->path = path->up;
-    if (!PyUnicode_CheckExact(key) &&
-        (!PyUnicode_Check(key) || levbson_is_enum(e->st, key)))
-    {
-        return refuse_key(e, key);
+    if (!PyUnicode_CheckExact(key)) {
+        int is_enum = levbson_is_enum(e->st, key);
+
+        if (is_enum < 0) {
+            return -1;
+        }
+        if (is_enum || !PyUnicode_Check(key)) {
+            return refuse_key(e, key, is_enum);
+        }
     }
     if (reserve(e, 1) == NULL) {
         return -1;

@@ -5,12 +5,14 @@ other and against PyMongo's.
 """
 
 import collections
+import copy
 import dataclasses
 import datetime as dt
 import decimal
 import enum
 import math
 import pathlib
+import pickle
 import re
 import struct
 import types
@@ -571,6 +573,126 @@ def test_a_document_is_a_mapping(codec, value):
         codec.encode(value)
 
 
+@pytest.mark.parametrize(
+    "cls, name, value, message",
+    [
+        (lb.Timestamp, "time", 2**32, "a: Timestamp.time must be in its range"),
+        (lb.Timestamp, "inc", -1, "a: Timestamp.inc must be in its range"),
+        (lb.Timestamp, "inc", "1", "a: Timestamp.inc must be int"),
+        (lb.DateTimeMS, "ms", None, "a: DateTimeMS.ms must be int"),
+        (lb.DateTimeMS, "ms", 2**63, "a: the int is beyond int64; store it as str"),
+        (lb.Decimal128, "bid", "x", "a: Decimal128.bid must be bytes"),
+        (lb.Decimal128, "bid", b"x", "a: Decimal128.bid must be 16 bytes"),
+        (lb.Regex, "pattern", b"x", "a: Regex.pattern must be str"),
+        (lb.Regex, "flags", 5, "a: Regex.flags must be str"),
+        (lb.Symbol, "value", 5, "a: Symbol.value must be str"),
+        (lb.Code, "code", 5, "a: Code.code must be str"),
+        (lb.Code, "scope", 5, "a: Code.scope must be a Mapping or None"),
+        (lb.DBPointer, "id", OID, "a: DBPointer.id must be an ObjectId"),
+        (lb.DBPointer, "namespace", 5, "a: DBPointer.namespace must be str"),
+    ],
+    ids=label,
+)
+def test_value_that_was_tampered_with(codec, cls, name, value, message):
+    fields = {
+        lb.Timestamp: (1, 2),
+        lb.DateTimeMS: (1,),
+        lb.Decimal128: (bytes(16),),
+        lb.DBPointer: ("a.b", lb.ObjectId()),
+    }
+    thing = cls(*fields.get(cls, ("x",)))
+    object.__setattr__(thing, name, value)
+    with pytest.raises((TypeError, OverflowError)) as caught:
+        codec.encode({"a": thing})
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [None, (), (0, [1], 0), (0, (1,), None), (0, (1, "x"), 0), (0, (10,), 0)]
+    + [(0, (-1,), "n"), (0, (), "FF")],
+    ids=repr,
+)
+def test_decimal_whose_parts_are_none(codec, parts):
+    class Mine(decimal.Decimal):
+        def as_tuple(self):
+            return parts
+
+    with pytest.raises(TypeError) as caught:
+        codec.encode({"a": Mine(1)})
+    assert str(caught.value) == "Decimal.as_tuple() gave no (sign, digits, exponent)"
+
+
+def test_datetime_whose_offset_is_none(codec):
+    class Mine(dt.datetime):
+        def utcoffset(self):
+            return 5
+
+    with pytest.raises(TypeError) as caught:
+        codec.encode({"a": Mine(2020, 1, 1, tzinfo=ZONE)})
+    assert str(caught.value) == "utcoffset() must return a timedelta or None"
+
+
+CONSTRUCTORS = [
+    (lambda: lb.Binary("x"), TypeError, "data must be bytes, not str"),
+    (lambda: lb.Binary(b"", 256), ValueError, "subtype must be in 0 to 255, not 256"),
+    (lambda: lb.Binary(b"", True), TypeError, "subtype must be an int, not bool"),
+    (lambda: lb.Int64("5"), TypeError, "value must be an int, not str"),
+    (lambda: lb.Int64(2**63), ValueError, "value must be in -9223372036854775808 to "),
+    (lambda: lb.Timestamp(-1, 0), ValueError, "time must be in 0 to 4294967295, not "),
+    (lambda: lb.Timestamp(0, 2**32), ValueError, "inc must be in 0 to 4294967295"),
+    (lambda: lb.DateTimeMS(1.5), TypeError, "ms must be an int, not float"),
+    (lambda: lb.Regex(b"a"), TypeError, "pattern must be a str, not bytes"),
+    (lambda: lb.Regex("a\0"), ValueError, "pattern has a NUL character"),
+    (lambda: lb.Regex("a", 2), TypeError, "flags must be a str, not int"),
+    (lambda: lb.Code(5), TypeError, "code must be a str, not int"),
+    (lambda: lb.Code("", []), TypeError, "scope must be a Mapping or None, not list"),
+    (lambda: lb.Decimal128("1"), TypeError, "bid must be bytes, not str"),
+    (lambda: lb.Decimal128(b"1"), ValueError, "bid must be 16 bytes, not 1"),
+    (lambda: lb.Symbol(None), TypeError, "value must be a str, not NoneType"),
+    (lambda: lb.DBPointer(1, None), TypeError, "namespace must be a str, not int"),
+]
+
+
+@pytest.mark.parametrize("make, exc, message", CONSTRUCTORS, ids=label)
+def test_bad_arguments_of_the_classes(make, exc, message):
+    with pytest.raises(exc) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+
+
+def test_classes_are_values():
+    assert lb.Binary(b"x", 0) == b"x" and hash(lb.Binary(b"x")) == hash(b"x")
+    assert lb.Binary(b"x", 5) != b"x" and b"x" != lb.Binary(b"x", 5)
+    assert lb.Binary(b"x", 5) == lb.Binary(b"x", 5) != lb.Binary(b"x", 6)
+    assert hash(lb.Binary(b"x", 5)) == hash(lb.Binary(b"x", 5))
+    assert lb.Binary(b"x", 5) != "x"
+    assert repr(lb.Binary(b"x", 5)) == "Binary(b'x', 5)"
+    assert lb.Int64(5) == 5 and repr(lb.Int64(5)) == "Int64(5)"
+    assert f"{lb.Int64(5)} {lb.Int64(5)!s}" == "5 5"
+    assert lb.Regex("a", "xi") == lb.Regex("a", "ix") != lb.Regex("a")
+    assert lb.Timestamp(1, 2) < lb.Timestamp(2, 1)
+    assert lb.DateTimeMS(1) < lb.DateTimeMS(2)
+    assert lb.MinKey() == lb.MinKey() != lb.MaxKey()
+    assert len({lb.MinKey(), lb.MinKey(), lb.MaxKey(), lb.Undefined()}) == 3
+    assert lb.Timestamp(1, 2).as_datetime() == dt.datetime(1970, 1, 1, 0, 0, 1, 0, UTC)
+    assert lb.DateTimeMS(1500).as_datetime().microsecond == 500000
+    with pytest.raises(OverflowError):
+        lb.DateTimeMS(2**62).as_datetime()
+
+
+@pytest.mark.parametrize(
+    "value", [v for v, *_ in PLAIN if "levrt" in type(v).__module__]
+)
+def test_classes_are_copied_and_pickled(value):
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        back = pickle.loads(pickle.dumps(value, protocol))
+        assert back == value and type(back) is type(value)
+    assert copy.deepcopy(value) == copy.copy(value) == value
+    pickled = pickle.loads(pickle.dumps(lb.Int64(5)))
+    assert type(pickled) is lb.Int64 and pickled == 5
+
+
 # Depth
 
 
@@ -733,6 +855,6 @@ def test_encoding_within_encoding(codec):
 
 def test_size_beyond_2_gib(codec):
     # Zeros from the kernel that nobody touches: the size alone is looked at.
-    value = bytes(2**31 - 20)
+    value = bytes(2**31 - 2)
     with pytest.raises(ValueError, match="the document is larger than 2 GiB"):
         codec.encode({"a": value, "b": "x" * 100})
