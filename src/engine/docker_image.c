@@ -296,6 +296,12 @@ image_config(struct lev_docker *d, const struct lev_scope *scope,
         json_decref(*config);
         *config = json_object();
     }
+    /* Absent, the engine would put the container's own in its place. */
+    if (!json_is_array(json_object_get(*config, "Entrypoint")) &&
+        json_object_set_new(*config, "Entrypoint", json_array()) < 0)
+    {
+        return lev_error_nomem(err, "commit");
+    }
     own = json_object_get(*config, "Labels");
     if (json_is_object(own) ? json_object_update(own, more) < 0
                             : json_object_set(*config, "Labels", more) < 0)
