@@ -385,6 +385,18 @@ finish(struct lev_run *run)
     lev_run_unref(run);
 }
 
+/* A stop that the program asked for is no failure of what had started. */
+static bool
+stopped_on_request(struct lev_run *run, const struct lev_error *err)
+{
+    bool failure;
+
+    pthread_mutex_lock(&run->mutex);
+    failure = run->stop_failure;
+    pthread_mutex_unlock(&run->mutex);
+    return err->code == LEV_E_CANCELLED && run->start_time != 0 && !failure;
+}
+
 static void
 run_thread(void *arg)
 {
@@ -398,11 +410,7 @@ run_thread(void *arg)
         rc = run_main_phase(run, &err);
     }
     tear_down(run);
-    /* A stop that the program asked for is no failure. */
-    lev_run_judge(run, rc < 0 && !(err.code == LEV_E_CANCELLED &&
-                                   run->start_time != 0 && !run->stop_failure)
-                           ? &err
-                           : NULL);
+    lev_run_judge(run, rc < 0 && !stopped_on_request(run, &err) ? &err : NULL);
     record(run);
     finish(run);
 }
