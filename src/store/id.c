@@ -37,7 +37,7 @@ lev_id_complete(const bson_t *doc, bson_t *out, struct lev_error *err)
         return 0;
     }
     bson_append_value(out, "_id", 3, &id);
-    bson_copy_to_excluding_noinit(doc, out, "_id", NULL);
+    lev_value_copy_except(doc, "_id", out);
     return 0;
 }
 

@@ -431,17 +431,22 @@ lev_db_step(struct lev_db *db, sqlite3_stmt *stmt, struct lev_error *err)
 }
 
 int
+lev_db_damaged(struct lev_db *db, sqlite3_stmt *stmt, struct lev_error *err)
+{
+    return lev_error_set(err, LEV_E_STORE, SQLITE_CORRUPT,
+                         "store: database %s: document %lld is no BSON: %s",
+                         db->path, (long long)sqlite3_column_int64(stmt, 0),
+                         remedy_of(SQLITE_CORRUPT));
+}
+
+int
 lev_db_doc(struct lev_db *db, sqlite3_stmt *stmt, bson_t *doc,
            struct lev_error *err)
 {
     const void *data = sqlite3_column_blob(stmt, 1);
     int len = sqlite3_column_bytes(stmt, 1);
 
-    if (data != NULL && bson_init_static(doc, data, (size_t)len)) {
-        return 0;
-    }
-    return lev_error_set(err, LEV_E_STORE, SQLITE_CORRUPT,
-                         "store: database %s: document %lld is no BSON; %s",
-                         db->path, (long long)sqlite3_column_int64(stmt, 0),
-                         remedy_of(SQLITE_CORRUPT));
+    return data != NULL && bson_init_static(doc, data, (size_t)len)
+               ? 0
+               : lev_db_damaged(db, stmt, err);
 }

@@ -121,6 +121,9 @@ int lev_db_step(struct lev_db *db, sqlite3_stmt *stmt, struct lev_error *err);
 /* The document in column 1; borrows until the next step. */
 int lev_db_doc(struct lev_db *db, sqlite3_stmt *stmt, bson_t *doc,
                struct lev_error *err);
+/* -1 with STORE: what is in column 1 is no sound document. */
+int lev_db_damaged(struct lev_db *db, sqlite3_stmt *stmt,
+                   struct lev_error *err);
 static inline void
 lev_db_resetp(sqlite3_stmt **stmt)
 {

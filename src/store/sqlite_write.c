@@ -224,6 +224,10 @@ update_row(struct update *u, struct lev_db *db, sqlite3_stmt *rows,
     if (rc <= 0) {
         return rc;
     }
+    /* What is copied must be whole: a damaged page is not written back. */
+    if (lev_value_check(&old, err) < 0) {
+        return lev_db_damaged(db, rows, err);
+    }
     if (lev_updater_apply(u->updater, &old, &made, err) < 0) {
         return -1;
     }

@@ -522,7 +522,7 @@ replace(const struct lev_updater *u, const bson_value_t *id, bson_t *made)
 {
     if (id->value_type != BSON_TYPE_EOD) {
         bson_append_value(made, "_id", 3, id);
-        bson_copy_to_excluding_noinit(u->source, made, "_id", NULL);
+        lev_value_copy_except(u->source, "_id", made);
     }
     else {
         bson_concat(made, u->source);

@@ -303,21 +303,52 @@ lev_value_equal(const bson_value_t *a, const bson_value_t *b)
     return lev_value_compare(a, b) == 0;
 }
 
-/* libbson complains on stderr when it copies an array that does not begin with
- * "0". */
+/* What libbson's iterators let pass, but its appending functions do not: they
+ * fail, complain on stderr or abort. */
 static bool
-is_array(bson_iter_t it)
+is_whole(const uint8_t *data, uint32_t len, bool array)
 {
-    return !bson_iter_next(&it) || strcmp(bson_iter_key(&it), "0") == 0;
+    bson_iter_t it;
+
+    if (len < 5 || data[len - 1] != '\0' ||
+        !bson_iter_init_from_data(&it, data, len))
+    {
+        return false;
+    }
+    return !array || !bson_iter_next(&it) ||
+           strcmp(bson_iter_key(&it), "0") == 0;
+}
+
+/* The document below the iterator; false where there is none. */
+static bool
+below_of(const bson_iter_t *it, const uint8_t **data, uint32_t *len)
+{
+    uint32_t ignored;
+
+    switch (bson_iter_type(it)) {
+    case BSON_TYPE_DOCUMENT:
+        bson_iter_document(it, len, data);
+        return true;
+    case BSON_TYPE_ARRAY:
+        bson_iter_array(it, len, data);
+        return true;
+    case BSON_TYPE_CODEWSCOPE:
+        bson_iter_codewscope(it, &ignored, len, data);
+        return true;
+    default:
+        return false;
+    }
 }
 
 static int
 check_below(bson_iter_t *it, int depth, struct lev_error *err)
 {
     while (bson_iter_next(it)) {
+        const uint8_t *data;
+        uint32_t len;
         bson_iter_t below;
 
-        if (!BSON_ITER_HOLDS_DOCUMENT(it) && !BSON_ITER_HOLDS_ARRAY(it)) {
+        if (!below_of(it, &data, &len)) {
             continue;
         }
         if (depth == LEV_VALUE_MAX_DEPTH) {
@@ -325,12 +356,11 @@ check_below(bson_iter_t *it, int depth, struct lev_error *err)
                                  "'%s' lies deeper than %d levels",
                                  bson_iter_key(it), LEV_VALUE_MAX_DEPTH);
         }
-        if (!bson_iter_recurse(it, &below) ||
-            (BSON_ITER_HOLDS_ARRAY(it) && !is_array(below)))
-        {
+        if (!is_whole(data, len, BSON_ITER_HOLDS_ARRAY(it))) {
             return lev_error_set(err, LEV_E_INVALID, 0,
                                  "'%s' holds damaged BSON", bson_iter_key(it));
         }
+        bson_iter_init_from_data(&below, data, len);
         if (check_below(&below, depth + 1, err) < 0) {
             return -1;
         }
@@ -341,6 +371,19 @@ check_below(bson_iter_t *it, int depth, struct lev_error *err)
                              it->err_off);
     }
     return 0;
+}
+
+void
+lev_value_copy_except(const bson_t *doc, const char *key, bson_t *out)
+{
+    bson_iter_t it;
+
+    for (bool ok = bson_iter_init(&it, doc); ok && bson_iter_next(&it);) {
+        if (strcmp(bson_iter_key(&it), key) != 0) {
+            bson_append_iter(out, bson_iter_key(&it),
+                             (int)bson_iter_key_len(&it), &it);
+        }
+    }
 }
 
 int

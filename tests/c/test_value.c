@@ -280,6 +280,35 @@ test_damaged(void)
     bson_destroy(doc);
 }
 
+/* Sound enough for libbson's iterators, not for what copies: the end of an
+ * array, its first key, the end of a scope. */
+static void
+test_unsound(void)
+{
+    static const struct {
+        const char *doc;
+        uint32_t at;
+        uint8_t byte;
+    } cases[] = {
+        {"[{'$numberInt': '3'}]", 18, 0x20},
+        {"[{'$numberInt': '3'}]", 12, '1'},
+        {"{'$code': 'f', '$scope': {}}", 21, 1},
+    };
+    struct lev_error err;
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(cases); i++) {
+        bson_t *doc = parse(cases[i].doc);
+
+        assert(lev_value_check(doc, &err) == 0);
+        ((uint8_t *)bson_get_data(doc))[cases[i].at] = cases[i].byte;
+        if (lev_value_check(doc, &err) == 0 || err.code != LEV_E_INVALID) {
+            fprintf(stderr, "unsound %zu\n", i);
+            abort();
+        }
+        bson_destroy(doc);
+    }
+}
+
 static int
 count_hit(void *ctx, const struct lev_path_hit *hit)
 {
@@ -337,6 +366,7 @@ main(void)
     test_complete();
     test_depth();
     test_damaged();
+    test_unsound();
     test_path();
     return 0;
 }
