@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from . import closure
+from .modules import is_workflows
+from .names import referred_globals
 from .remote import RemoteFunction
 
 
@@ -35,6 +36,8 @@ class Hop:
 Way = tuple[Hop, ...]
 
 _DEPTH_MAX = 50  # of a way; what is nested deeper is named by its beginning
+_PARTS_MAX = 20_000  # that are pickled by themselves: some seconds at most
+_FINE = (str, bytes, int, float, type(None))
 
 
 def explain(
@@ -102,6 +105,7 @@ class _Search:
         self.left_out = left_out
         self.seen: set[int] = set()
         self.ways: list[tuple[Way, Exception]] = []
+        self.left = _PARTS_MAX
 
     def walk(self, parts: Iterator[tuple[Hop, Any]], way: Way = ()) -> bool:
         """Whether one of `parts` cannot be pickled."""
@@ -122,6 +126,9 @@ class _Search:
         return failed
 
     def _cause(self, value: Any) -> Exception | None:
+        if type(value) in _FINE or self.left == 0:
+            return None
+        self.left -= 1
         try:
             closure.Closure(self.left_out).pickle(value)
         except Exception as e:
@@ -145,18 +152,18 @@ def _parts(value: Any) -> Iterator[tuple[Hop, Any]]:
 
 
 def _function_parts(func: types.FunctionType) -> Iterator[tuple[Hop, Any]]:
-    for name, cell in zip(func.__code__.co_freevars, func.__closure__ or ()):
+    cells = func.__closure__ or ()
+    for name, cell in zip(func.__code__.co_freevars, cells, strict=True):
         try:
             yield Hop("closure", name, name), cell.cell_contents
         except ValueError:
             continue  # it has no value yet
-    if closure.is_workflows(func.__module__):
+    if is_workflows(func.__module__):
         module = func.__globals__.get("__name__", "")
-        for name, value in closure.referred_globals(func).items():
+        for name, value in referred_globals(func).items():
             yield Hop("globals", name, name, module=module), value
-        for name in closure.imported_modules(func):
-            if name in sys.modules:
-                yield Hop("imports", name, name), sys.modules[name]
+        for imported in closure.Closure({}).imported(func):
+            yield Hop("imports", imported.__name__, imported.__name__), imported
     for name, value in inspect.signature(func).parameters.items():
         if value.default is not inspect.Parameter.empty:
             yield Hop("defaults", name, name), value.default
@@ -165,7 +172,7 @@ def _function_parts(func: types.FunctionType) -> Iterator[tuple[Hop, Any]]:
 
 
 def _module_parts(module: types.ModuleType) -> Iterator[tuple[Hop, Any]]:
-    if not closure.is_workflows(module.__name__) or module.__name__ == "__main__":
+    if not is_workflows(module.__name__) or module.__name__ == "__main__":
         return
     for name, value in vars(module).items():
         if name not in closure._MODULE_OWN:

@@ -14,14 +14,10 @@ so on. Only closures with such make the container import it.
 from __future__ import annotations
 
 import dataclasses
-import dis
 import functools
-import importlib.machinery
 import io
 import linecache
 import marshal
-import os
-import pickle
 import sys
 import threading
 import types
@@ -32,11 +28,17 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from .guest import load
+from .modules import is_installed, is_workflows, read_source
+from .names import (
+    imported_modules,
+    late_submodules,
+    names_of,
+    nested,
+    referred_globals,
+    workflow_imports,
+)
 
 Code = types.CodeType
-
-_STDLIB_DIR = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_INSTALLED = ("site-packages", "dist-packages")
 
 
 def dump(
@@ -67,117 +69,6 @@ def dump(
     )
 
 
-# What belongs to the workflow.
-
-_by_value: dict[str, bool] = {}
-
-
-def is_workflows(name: str | None) -> bool:
-    """Whether the module of that name goes by value."""
-    if not name:
-        return True  # made by exec(): nobody else has it
-    top = name.partition(".")[0]
-    if top == "__main__":
-        return True
-    if top in sys.stdlib_module_names or top == "levrt":
-        return False
-    module = sys.modules.get(top)
-    if module is None:
-        return _is_found_beside(top)
-    if top not in _by_value:
-        path = getattr(module, "__file__", None) or _first(module)
-        # Without one: made by hand.
-        _by_value[top] = path is None or _is_workflows_file(path)
-    return _by_value[top]
-
-
-def _first(module: types.ModuleType) -> str | None:
-    """Where a package without an __init__.py is."""
-    path: str | None = next(iter(getattr(module, "__path__", ())), None)
-    return path
-
-
-def _is_found_beside(top: str) -> bool:
-    """Of a module that is not loaded (yet)."""
-    spec = importlib.machinery.PathFinder.find_spec(top)
-    if spec is None:
-        return False  # importing it will say so
-    path = spec.origin or next(iter(_search_path(spec)), "")
-    return _is_workflows_file(path)
-
-
-def _is_workflows_file(path: str) -> bool:
-    parts = os.path.abspath(path).split(os.sep)
-    if any(part in _INSTALLED for part in parts):
-        return False
-    return not os.path.abspath(path).startswith(_STDLIB_DIR)
-
-
-# What a function refers to.
-
-
-class Names:
-    """Of one code object and those inside of it.
-
-    `globals`: what it reads or writes there; `names`: attributes as well;
-    `imports`: (level, module, names) of each import statement.
-    """
-
-    def __init__(self, code: Code) -> None:
-        self.names: set[str] = set()
-        self.globals: set[str] = set()
-        self.imports: set[tuple[int, str, tuple[str, ...]]] = set()
-        for inner in _nested(code):
-            self.names.update(inner.co_names)
-            self._read(inner)
-
-    def _read(self, code: Code) -> None:
-        before: list[Any] = [None, None]
-        for step in dis.get_instructions(code):
-            if step.opname == "IMPORT_NAME":
-                level, names = before
-                self.imports.add((level or 0, step.argval, tuple(names or ())))
-            elif step.opname in _GLOBAL_STEPS:
-                self.globals.add(step.argval)
-            if step.opname != "EXTENDED_ARG":
-                before = [before[1], step.argval]
-
-
-def _nested(code: Code) -> Iterator[Code]:
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, Code):
-            yield from _nested(const)
-
-
-# LOAD_NAME: in the body of a class.
-_GLOBAL_STEPS = {
-    "DELETE_GLOBAL",
-    "LOAD_FROM_DICT_OR_GLOBALS",
-    "LOAD_GLOBAL",
-    "LOAD_NAME",
-    "STORE_GLOBAL",
-}
-
-_names: dict[Code, Names] = {}
-
-
-def names_of(code: Code) -> Names:
-    found = _names.get(code)
-    if found is None:
-        if len(_names) > 10_000:  # of a program that makes functions for ever
-            _names.clear()
-        found = _names[code] = Names(code)
-    return found
-
-
-def _absolute(level: int, name: str, package: str) -> str | None:
-    if level == 0:
-        return name
-    base = package.rsplit(".", level - 1)[0] if level > 1 else package
-    return f"{base}.{name}" if name else base or None
-
-
 class Namespace:
     """The globals of functions, as something that can be pickled."""
 
@@ -199,30 +90,6 @@ class LeftOut:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load.missing, (self.name, self.why)
-
-
-def referred_globals(func: types.FunctionType) -> dict[str, Any]:
-    space = func.__globals__
-    names = names_of(func.__code__).globals
-    return {name: space[name] for name in sorted(names) if name in space}
-
-
-def imported_modules(func: types.FunctionType) -> Iterator[str]:
-    """Names of the workflow's modules that the function imports itself."""
-    package = func.__globals__.get("__package__") or ""
-    return _workflow_imports(names_of(func.__code__), package)
-
-
-def _workflow_imports(names: Names, package: str) -> Iterator[str]:
-    for level, name, attributes in sorted(names.imports):
-        base = _absolute(level, name, package)
-        if base is None or not is_workflows(base) or base == "__main__":
-            continue
-        parts = base.split(".")
-        for i in range(len(parts)):
-            yield ".".join(parts[: i + 1])
-        for attribute in attributes:  # "from package import module"
-            yield f"{base}.{attribute}"
 
 
 class Closure:
@@ -263,38 +130,33 @@ class Closure:
         if found is None:
             name = str(space.get("__name__", "?"))
             module = sys.modules.get(name)
-            owned = module is not None and module.__dict__ is space
+            owned = getattr(module, "__dict__", None) is space
             found = Namespace(name, private=not (owned and is_workflows(name)))
             self._spaces[id(space)] = found
         return found
 
     def _state(self, func: types.FunctionType) -> dict[str, Any]:
         space = self._space(func.__globals__)
-        state: dict[str, Any] = {"globals": self._globals(func, space)}
-        if not space.private and func.__globals__.get(func.__name__) is func:
-            state["bind"] = True  # can be pickled by name there, as here
-        if func.__qualname__ != func.__name__:
-            state["__qualname__"] = func.__qualname__
-        if func.__module__ != space.name:
-            state["__module__"] = func.__module__
-        for name in ("__defaults__", "__kwdefaults__", "__type_params__"):
-            value = getattr(func, name, None)
-            if value:
-                state[name] = value
-        if func.__doc__ != (func.__code__.co_consts or (None,))[0]:
-            state["__doc__"] = func.__doc__
-        annotations = _plain_annotations(func)
-        if annotations:
-            state["__annotations__"] = annotations
-        if func.__dict__:
-            state["__dict__"] = dict(func.__dict__)
-        submodules = _late_submodules(func)
+        state = _attributes(func, space.name)
+        state["globals"] = self._globals(func, space)
+        bound_in = self._space_with(func)
+        if bound_in is not None:
+            state["bind"] = bound_in  # can be pickled by name there, as here
+        submodules = late_submodules(func)
         if submodules:
             state["submodules"] = submodules
-        modules = self._imported(func)
+        modules = self.imported(func)
         if modules:
-            state["__dict__"] = state.get("__dict__", {}) | {"__lev__": modules}
+            state["modules"] = modules
         return state
+
+    def _space_with(self, obj: Any) -> Namespace | None:
+        """The workflow's module that has a function or class under its name."""
+        module = sys.modules.get(str(obj.__module__))
+        if module is None or not is_workflows(module.__name__):
+            return None
+        found = vars(module).get(obj.__name__) is obj
+        return self._space(vars(module)) if found else None
 
     def _globals(self, func: types.FunctionType, space: Namespace) -> dict[str, Any]:
         values = referred_globals(func)
@@ -309,28 +171,30 @@ class Closure:
                 values[name] = LeftOut(f"{module}.{name}", why)
         return values
 
-    def _imported(self, func: types.FunctionType) -> list[types.ModuleType]:
-        """By value those that are loaded; the others come as code."""
-        modules = []
+    def imported(self, func: types.FunctionType) -> list[types.ModuleType]:
+        """Modules that it imports and that are loaded, to go by value; the
+        others come as code."""
+        modules: dict[str, types.ModuleType] = {}
         for name in imported_modules(func):
-            module = sys.modules.get(name)
-            if isinstance(module, types.ModuleType):
-                modules.append(module)
-            else:
-                self._add_source(name)
-        return modules
+            self._take(name, modules)
+        return list(modules.values())
 
-    def _add_source(self, name: str) -> None:
-        if name in self.sources or name in sys.modules:
-            return
-        found = _read_source(name)
+    def _take(self, name: str, modules: dict[str, types.ModuleType]) -> None:
+        loaded = sys.modules.get(name)
+        if isinstance(loaded, types.ModuleType):
+            modules[name] = loaded
+        elif name not in self.sources:
+            self._take_source(name, modules)
+
+    def _take_source(self, name: str, modules: dict[str, types.ModuleType]) -> None:
+        found = read_source(name)
         if found is None:
             return  # an attribute, or nothing: the import will say so
         package, path, code = found
         self.sources[name] = (package, path, marshal.dumps(code))
         parent = name if package else name.rpartition(".")[0]
-        for imported in _workflow_imports(names_of(code), parent):
-            self._add_source(imported)
+        for imported in workflow_imports(names_of(code), parent):
+            self._take(imported, modules)
 
     def _add_lines(self, code: Code) -> None:
         blocks = self.lines.setdefault(code.co_filename, [])
@@ -348,9 +212,7 @@ class Closure:
         if not is_workflows(name) or name == "__main__":
             make = load.module if name == "__main__" else load.late
             return make, (name,)
-        values = {
-            key: value for key, value in vars(module).items() if key not in _MODULE_OWN
-        }
+        values = {k: v for k, v in dict(vars(module)).items() if k not in _MODULE_OWN}
         for key, value in values.items():
             why = _foreign_instance(value)
             if why is not None:
@@ -374,9 +236,9 @@ class Closure:
         state: dict[str, Any] = {
             "attributes": {k: v for k, v in vars(cls).items() if k not in dropped}
         }
-        module = sys.modules.get(cls.__module__)
-        if module is not None and vars(module).get(cls.__name__) is cls:
-            state["bind"] = self._space(vars(module))
+        bound_in = self._space_with(cls)
+        if bound_in is not None:
+            state["bind"] = bound_in
         made = (cls.__name__, cls.__bases__, own)
         return load.new_class, made, state, None, None, load.class_state
 
@@ -393,7 +255,7 @@ _MODULE_OWN = {
 
 
 def _last_line(code: Code) -> int:
-    lines = (line for inner in _nested(code) for _, _, line in inner.co_lines())
+    lines = (line for inner in nested(code) for _, _, line in inner.co_lines())
     return max((line for line in lines if line), default=code.co_firstlineno)
 
 
@@ -404,6 +266,29 @@ def _mangled(cls: type, slots: tuple[str, ...]) -> Iterator[str]:
         yield f"_{cls.__name__.lstrip('_')}{name}" if private else name
 
 
+def _attributes(func: types.FunctionType, module: str) -> dict[str, Any]:
+    """Those that differ from what a function made of the code has."""
+    state: dict[str, Any] = {}
+    if func.__qualname__ != func.__code__.co_qualname:
+        state["__qualname__"] = func.__qualname__
+    if func.__module__ != module:
+        state["__module__"] = func.__module__
+    for name in ("__defaults__", "__kwdefaults__", "__type_params__"):
+        value = getattr(func, name, None)
+        if value:
+            state[name] = value
+    if func.__doc__ != (func.__code__.co_consts or (None,))[0]:
+        state["__doc__"] = func.__doc__
+    annotations = _plain_annotations(func)
+    if annotations:
+        state["__annotations__"] = annotations
+    # annot.meta's description of a function is for the workflow's side.
+    own = {key: value for key, value in vars(func).items() if key != "__lev__"}
+    if own:
+        state["__dict__"] = own
+    return state
+
+
 def _plain_annotations(func: types.FunctionType) -> dict[str, Any]:
     """Those that any container knows: a tool's functions may be read by them,
     but none is worth a package of the workflow's."""
@@ -412,74 +297,25 @@ def _plain_annotations(func: types.FunctionType) -> dict[str, Any]:
         name: value
         for name, value in func.__annotations__.items()
         if isinstance(value, plain)
-        or (isinstance(value, type) and not _is_installed(value.__module__))
+        or (isinstance(value, type) and not is_installed(_module_of(value)))
     }
 
 
-def _is_installed(module: str) -> bool:
-    """Of a package that a container need not have, or of levrt."""
-    top = module.partition(".")[0]
-    return top not in sys.stdlib_module_names and not is_workflows(module)
-
-
 def _foreign_instance(value: Any) -> str | None:
-    cls = type(value)
-    if not _is_installed(cls.__module__) or cls.__module__.startswith("levrt"):
+    module = _module_of(type(value))
+    if not is_installed(module) or _top(module) == "levrt":
         return None
-    return f"it is a {cls.__module__}.{cls.__qualname__}"
+    return f"it is a {module}.{type(value).__qualname__}"
 
 
-def _late_submodules(func: types.FunctionType) -> dict[str, set[str]]:
-    """Of packages that the function names: the submodules that it means.
-
-    ``import xml.etree.ElementTree`` binds ``xml`` only.
-    """
-    names = names_of(func.__code__).names
-    found: dict[str, set[str]] = {}
-    for value in referred_globals(func).values():
-        if not isinstance(value, types.ModuleType) or not hasattr(value, "__path__"):
-            continue
-        prefix = value.__name__ + "."
-        for name in list(sys.modules):
-            rest = name[len(prefix) :].split(".")
-            if name.startswith(prefix) and names.issuperset(rest):
-                found.setdefault(value.__name__, set()).add(name)
-    return found
+def _module_of(cls: type) -> str:
+    """A class may have anything there, as a property for its instances."""
+    name = cls.__module__
+    return name if isinstance(name, str) else ""
 
 
-def _search_path(spec: importlib.machinery.ModuleSpec) -> list[str]:
-    locations = spec.submodule_search_locations
-    # That of a folder without __init__.py would look its parent up, which is
-    # not loaded.
-    return list(getattr(locations, "_path", locations or ()))
-
-
-def _read_source(name: str) -> tuple[bool, str, Code] | None:
-    """(is a package, path, code) of a module that is not loaded.
-
-    Nothing is imported for it, not even the packages it is in.
-    """
-    spec = None
-    path: list[str] | None = None
-    parts = name.split(".")
-    for i in range(len(parts)):
-        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), path)
-        if spec is None:
-            return None
-        path = _search_path(spec)
-    assert spec is not None
-    package = spec.submodule_search_locations is not None
-    if spec.origin is None:  # a folder without __init__.py
-        return package, "", compile("", "<namespace>", "exec")
-    loader = spec.loader
-    if not isinstance(loader, importlib.machinery.SourceFileLoader):
-        raise pickle.PicklingError(
-            f"the entry imports {name} ({spec.origin}), which is compiled and cannot"
-            " be taken into the container"
-        )
-    code = loader.get_code(name)
-    assert isinstance(code, Code)
-    return package, spec.origin, code
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -496,7 +332,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._class(obj)
         if isinstance(obj, types.ModuleType):
             return self._closure.module(obj)
-        if kind.__module__.partition(".")[0] == "levrt":
+        if _top(_module_of(kind)) == "levrt":
             return _levrt_instance(obj)
         return super().reducer_override(obj)
 
@@ -511,9 +347,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _cloudpickled(self, cls: type) -> Any:
         """By value: cloudpickle has to be told so for a module that it finds."""
-        module = sys.modules.get(cls.__module__)
+        name = _module_of(cls)
+        module = sys.modules.get(name)
         with _registry:
-            told = cls.__module__ in cloudpickle.list_registry_pickle_by_value()
+            told = name in cloudpickle.list_registry_pickle_by_value()
             if module is None or told:
                 return super().reducer_override(cls)
             cloudpickle.register_pickle_by_value(module)
@@ -528,10 +365,10 @@ _registry = threading.Lock()
 
 def _by_name(obj: Any) -> bool:
     """Whether it is to be found in the container by module and name."""
-    name = getattr(obj, "__module__", None)
+    name = obj.__module__ if isinstance(obj.__module__, str) else ""
     if is_workflows(name):
         return False
-    found: Any = sys.modules.get(name or "")
+    found: Any = sys.modules.get(name)
     for part in obj.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is obj
@@ -539,7 +376,7 @@ def _by_name(obj: Any) -> bool:
 
 def _reference(obj: Any) -> Any:
     module, name = obj.__module__, obj.__qualname__
-    top = module.partition(".")[0]
+    top = _top(module)
     if top in sys.stdlib_module_names or module.startswith(_SAME_IN_GUEST):
         return NotImplemented  # pickle's own way is the fastest
     if top == "levrt":
@@ -563,7 +400,7 @@ def _levrt_instance(obj: Any) -> Any:
     for name, value in vars(public).items() if public is not None else ():
         if value is obj and not name.startswith("_"):
             return load.reference, ("levrt", name)
-    module = type(obj).__module__
+    module = _module_of(type(obj))
     if module.startswith(_SAME_IN_GUEST) or type(obj).__name__ == "ObjectId":
         return NotImplemented
     raise TypeError(

@@ -201,12 +201,13 @@ def function(
 
 def function_state(func: "FunctionType", state: "dict[str, Any]") -> None:
     """Set after the function is there, so that it may refer to itself."""
-    space = func.__globals__
-    space.update(state.pop("globals"))
+    func.__globals__.update(state.pop("globals"))
+    state.pop("modules", None)  # of the workflow: to be there is all they have to
     for package, submodules in state.pop("submodules", {}).items():
         _want(package, submodules)
-    if state.pop("bind", False):
-        space[func.__name__] = func
+    bound_in = state.pop("bind", None)
+    if bound_in is not None:
+        bound_in[func.__name__] = func
     for name, value in state.items():
         setattr(func, name, value)
 

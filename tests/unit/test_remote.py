@@ -524,6 +524,23 @@ def test_a_sibling_module_imported_inside(workflow, result):
     assert result(loaded) == [1, 11]
 
 
+def test_code_that_imports_a_loaded_module(workflow, result):
+    workflow(
+        helpers=HELPERS, other="from helpers import parse\nfrom helpers import locked\n"
+    )
+    import helpers
+
+    helpers.LIMIT = 12
+
+    def entry():
+        from other import parse
+
+        return parse(1)
+
+    assert result(entry) == [1, 12]
+    assert "other" not in sys.modules
+
+
 @pytest.mark.parametrize("init", [True, False])
 def test_packages_and_relative_imports(workflow, result, init):
     workflow(
@@ -704,20 +721,32 @@ def test_a_compiled_module_of_the_workflow(workflow, monkeypatch):
 def test_pool_over_a_helper(workflow, result):
     workflow(
         helpers="""
+            import contextlib
+            import functools
             import os
             SCALE = 3
+            def traced(func):
+                @functools.wraps(func)
+                def call(*args):
+                    return func(*args)
+                return call
+            @traced
             def work(x):
                 return [x * SCALE, os.getpid()]
+            @contextlib.contextmanager
+            def opened(x):
+                yield x
         """
     )
-    from helpers import work
+    from helpers import opened, work
 
     def entry(method):
         import multiprocessing
         import os
 
         with multiprocessing.get_context(method).Pool(2) as pool:
-            got = pool.map(work, range(4)) + pool.map(squared, range(3))
+            with opened(range(4)) as numbers:
+                got = pool.map(work, numbers) + pool.map(squared, range(3))
         return [[x for x, _ in got], os.getpid() in [pid for _, pid in got]]
 
     for method in ("fork", "spawn", "forkserver"):
@@ -933,6 +962,29 @@ def test_calls_stay_in_the_workflow():
         "entry closes over 'call' (closure → call): cannot pickle a levrt.RemoteCall:"
         " it belongs to the workflow; take the values that the entry needs out of it"
     )
+
+
+def test_much_data_is_searched_in_bounded_time():
+    value = [{"a": i} for i in range(30_000)]
+    value[5]["lock"] = LOCK
+    value[29_000]["lock"] = LOCK
+
+    def entry():
+        return value
+
+    text = "entry closes over 'lock' (closure → value[5]['lock'])"
+    assert refusal(entry) == f"{text}: {CANNOT}"
+    del value[5]["lock"]
+    assert refusal(entry) == f"entry closes over 'value' (closure → value): {CANNOT}"
+
+
+def test_descriptions_of_functions_stay_in_the_workflow(result):
+    def helper():
+        return list(vars(helper))
+
+    helper.__lev__ = {"lock": LOCK}
+    helper.mark = 1
+    assert result(helper) == ["mark"]
 
 
 def test_a_value_that_is_too_deep():
