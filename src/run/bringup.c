@@ -9,6 +9,8 @@
 #include <sys/utsname.h>
 
 #define PROBE_TIMEOUT_SLACK (5 * LEV_SECOND)
+/* The exit code of a probe that has waited in vain. */
+#define NOT_ALL_LISTEN 3
 #define INSPECT_TIMEOUT (60 * LEV_SECOND)
 
 /* Strings for one create request, freed together. */
@@ -594,8 +596,11 @@ step_connect(struct lev_run *run, const struct lev_scope *scope,
         if (run->ops->address(run->engine, scope, run->id, network,
                               run->address, err) < 0)
         {
-            /* Ended already: there is none, and nobody can use it. */
+            /* Ended already: there is none, and nobody can use it. Its name is
+             * known all the same, for those who link to it. */
             run->address[0] = '\0';
+            lev_session_peer_add(run->session, run->name, "");
+            lev_session_peer_end(run->session, run->name);
         }
         else {
             lev_session_peer_add(run->session, run->name, run->address);
@@ -661,7 +666,7 @@ not_ready(struct lev_run *run, struct lev_error *err)
                              JSON_DISABLE_EOF_CHECK, NULL);
     int64_t ready = lev_session_config(run->session)->ready_timeout;
 
-    if (run->probe_code != 3 || doc == NULL) {
+    if (run->probe_code != NOT_ALL_LISTEN || doc == NULL) {
         json_decref(doc);
         return lev_error_set(
             err, LEV_E_READINESS, 0,
@@ -709,6 +714,36 @@ serve_probe(struct lev_run *run, const struct lev_scope *scope,
  * a privileged one, because it has not all capabilities itself. */
 #define EXEC_REFUSED 126
 
+/* The probe is what died first: of a refusal, or with its container, whose end
+ * is about to be heard of. 1 when it is. */
+static int
+ended_meanwhile(struct lev_run *run, const struct lev_scope *scope)
+{
+    struct lev_scope moment = lev_scope_within(scope, LEV_SECOND);
+    struct lev_error err;
+
+    return lev_run_serve(run, &moment, &err) == 1;
+}
+
+/* 0 with probe_code, 1 when the container has ended, -1. */
+static int
+probe_ports(struct lev_run *run, const struct lev_scope *scope,
+            struct lev_error *err)
+{
+    bool host = run->spec->host;
+    int rc = serve_probe(run, scope, host, err);
+
+    if (rc == 0 && run->probe_code == EXEC_REFUSED && host) {
+        /* As the container's user: all but listeners of other users. */
+        lev_buf_clear(&run->probe_out);
+        rc = serve_probe(run, scope, false, err);
+    }
+    if (rc == 0 && run->probe_code != 0 && run->probe_code != NOT_ALL_LISTEN) {
+        rc = ended_meanwhile(run, scope);
+    }
+    return rc == 0 ? lev_scope_check(scope, err) : rc;
+}
+
 static int
 step_ready(struct lev_run *run, const struct lev_scope *parent,
            struct lev_error *err)
@@ -721,12 +756,7 @@ step_ready(struct lev_run *run, const struct lev_scope *parent,
     if (run->spec->ports_n == 0) {
         return 0;
     }
-    rc = serve_probe(run, &scope, run->spec->host, err);
-    if (rc == 0 && run->probe_code == EXEC_REFUSED && run->spec->host) {
-        /* As the container's user: all but listeners of other users. */
-        lev_buf_clear(&run->probe_out);
-        rc = serve_probe(run, &scope, false, err);
-    }
+    rc = probe_ports(run, &scope, err);
     if (rc == 1) {
         return ended_early(run, err);
     }
