@@ -330,7 +330,7 @@ lev_session_peer_add(struct lev_session *s, const char *name,
     pthread_mutex_lock(&s->mutex);
     /* The engine gives addresses of ended containers to new ones. */
     for (from = &s->peers; *from != NULL; from = &(*from)->next) {
-        if (strcmp((*from)->address, address) == 0) {
+        if (address[0] != '\0' && strcmp((*from)->address, address) == 0) {
             break;
         }
     }
