@@ -500,6 +500,28 @@ levpy_check_options(PyObject *value, const char *name)
     return PyDict_Copy(value);
 }
 
+/* The hosts file is the other container's then. */
+static int
+check_links(struct levpy_state *st, const Cr *cr, const bson_t *options)
+{
+    struct lev_error err;
+    bson_iter_t it;
+
+    if (PyDict_GET_SIZE(cr->links) == 0 ||
+        !bson_iter_init_find(&it, options, "network_mode") ||
+        !BSON_ITER_HOLDS_UTF8(&it) ||
+        strncmp(bson_iter_utf8(&it, NULL), "container:", 10) != 0)
+    {
+        return 0;
+    }
+    lev_error_set(&err, LEV_E_UNSUPPORTED_OPTION, 0,
+                  "links cannot be made with network_mode=%.100s: that "
+                  "container's hosts file counts; give links to its own run",
+                  bson_iter_utf8(&it, NULL));
+    levpy_raise(st, &err);
+    return -1;
+}
+
 static int
 check_name(Cr *cr)
 {
@@ -592,6 +614,9 @@ levpy_check_together(struct levpy_state *st, Cr *cr)
     network = bson_has_field(options, "network_mode");
     if (lev_options_check(options, &err) < 0) {
         levpy_raise(st, &err);
+        rc = -1;
+    }
+    else if (check_links(st, cr, options) < 0) {
         rc = -1;
     }
     else if (network && cr->host == Py_True) {
