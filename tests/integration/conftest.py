@@ -5,6 +5,7 @@ and the runtime are made once. What a module leaves behind is its last test's
 failure.
 """
 
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ def pytest_collection_modifyitems(items):
     # First: pytest-asyncio gives each test the loop of its module by this mark.
     here = str(Path(__file__).parent)
     for item in items:
-        if str(item.path).startswith(here):
+        ours = str(item.path).startswith(here)
+        if ours and inspect.iscoroutinefunction(item.function):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
