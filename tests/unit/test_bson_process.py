@@ -267,3 +267,51 @@ def test_references_and_memory_stay_flat(codec):
     assert drift == {}
     # A leak of one small object per round would be at least 24 bytes each.
     assert grown < 16 * rounds
+
+
+def allocations_failed(testcapi, call, expected):
+    """Let each allocation of a call fail in turn; how many there were."""
+    for n in range(1, 5000):
+        testcapi.set_nomemory(n, n + 1)
+        try:
+            call()
+        except MemoryError:
+            continue
+        except expected:
+            pass
+        finally:
+            testcapi.remove_mem_hooks()
+        return n
+    raise AssertionError("the call does not come to an end")
+
+
+# CPython's own test module: distributions may leave it out.
+if importlib.util.find_spec("_testcapi") is not None:
+
+    @pytest.mark.parametrize(
+        "codec",
+        [c for c in CODECS if not hasattr(c, "_Encoder")],
+        ids=lambda c: c.__name__,
+    )
+    def test_out_of_memory_at_every_allocation(codec):
+        import _testcapi
+
+        data = codec.encode(DOC)
+        oid = codec.ObjectId()
+        errors = (TypeError, ValueError, OverflowError)
+        calls = [
+            (lambda: codec.encode(DOC), ()),
+            (lambda: codec.decode(data), ()),
+            (lambda: codec.encode({"a": [1, {"b.c": {1}}]}), errors),
+            (lambda: codec.encode({"a": [1, {"b.c": 2**70}]}), errors),
+            (lambda: codec.encode({"a": "\ud800"}), errors),
+            (lambda: codec.encode({"a": {5: 1}}), errors),
+            (lambda: codec.decode(data[:-9] + data[-4:]), errors),
+            (lambda: (codec.ObjectId(str(oid)), hash(oid), oid.__reduce__()), ()),
+            (lambda: (oid.generation_time, codec.ObjectId.from_datetime), ()),
+            (lambda: codec.ObjectId(5), errors),
+            (lambda: codec.ObjectId("5"), errors),
+        ]
+        counts = [allocations_failed(_testcapi, *call) for call in calls]
+        assert all(count > 1 for count in counts), counts
+        assert codec.encode(DOC) == data
