@@ -8,7 +8,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+
+#define DESCRIPTORS 65536
 
 static void
 free_config(struct lev_session_config *c)
@@ -57,6 +60,22 @@ lev_random_hex(char *out, size_t digits, struct lev_error *err)
     return 0;
 }
 
+/* A run holds some seven descriptors, and 1,024 is still a common soft limit.
+ * The hard one says what the process may have; nothing here uses select(). */
+static void
+raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur < DESCRIPTORS && limit.rlim_cur < limit.rlim_max)
+    {
+        limit.rlim_cur =
+            limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 struct lev_session *
 lev_session_create(struct lev_session_config *config, struct lev_error *err)
 {
@@ -66,6 +85,7 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
         lev_error_nomem(err, "session");
         return NULL;
     }
+    raise_descriptors();
     s->refs = 1;
     pthread_mutex_init(&s->mutex, NULL);
     lev_event_init(&s->quiet);
