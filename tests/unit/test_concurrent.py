@@ -9,6 +9,7 @@ import contextlib
 import gc
 import inspect
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -845,6 +846,7 @@ def test_ctrl_c(tmp_path):
     )
     with subprocess.Popen(
         [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
