@@ -8,23 +8,21 @@ is built for another libc or ABI than the host's.
 import datetime as _dt
 import decimal
 import enum
-import itertools
-import os
 import re
 import struct
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn, Self, TypeVar, final
+from typing import Any, Final, NoReturn, TypeVar
+
+from levrt.guest.puredecimal import bid_from_decimal, decimal_from_bid
+from levrt.guest.pureoid import EPOCH, ObjectId, milliseconds, oid_bytes
 
 __all__ = ["ObjectId", "decode", "encode"]
 
 DEPTH_MAX: Final = 100
 SIZE_MAX: Final = 2**31 - 1
-_EPOCH: Final = _dt.datetime(1970, 1, 1, tzinfo=_dt.UTC)
 _T = TypeVar("_T")
-_MS: Final = _dt.timedelta(milliseconds=1)
 _MS_MIN: Final = -62135596800000  # 0001-01-01
 _MS_MAX: Final = 253402300799999  # the last one of 9999-12-31
 
@@ -35,156 +33,6 @@ _TIMESTAMP: Final = struct.Struct("<II")
 # re's flags and BSON's options, in the alphabetical order BSON asks for.
 _FLAGS: Final = {"i": re.I, "l": re.L, "m": re.M, "s": re.S, "u": re.U, "x": re.X}
 
-_DIGITS_MAX: Final = 34
-_PAYLOAD_DIGITS_MAX: Final = 33
-_EXPONENT_MIN: Final = -6176
-_EXPONENT_MAX: Final = 6111
-
-
-# ObjectId
-
-
-class _Generator:
-    """What new ids are made from; drawn anew in a forked child."""
-
-    def __init__(self) -> None:
-        self.pid = 0
-        self.random = b""
-        self.counter = itertools.count()  # next() on it is atomic
-
-    def next(self) -> bytes:
-        if self.pid != os.getpid():
-            self.pid = os.getpid()
-            self.random = os.urandom(5)
-            self.counter = itertools.count(int.from_bytes(os.urandom(3)))
-        count = next(self.counter) & 0xFFFFFF
-        seconds = int(time.time()) & 0xFFFFFFFF
-        return seconds.to_bytes(4) + self.random + count.to_bytes(3)
-
-
-_generator: Final = _Generator()
-_HEX: Final = re.compile(r"[0-9a-fA-F]{24}")
-
-
-def _oid_bytes(value: object) -> bytes | None:
-    """The bytes of an ObjectId: ours, the C codec's or PyMongo's."""
-    cls = type(value)
-    if cls.__name__ != "ObjectId":
-        return None
-    module = cls.__module__
-    if module not in ("bson.objectid", "levrt") and not module.startswith("levrt."):
-        return None
-    binary = value.binary  # type: ignore[attr-defined]
-    return binary if isinstance(binary, bytes) and len(binary) == 12 else None
-
-
-@final
-class ObjectId:
-    """Twelve bytes that name a document: time, process, counter.
-
-    Without *oid* a new one; else 24 hexadecimal digits, 12 bytes or another
-    ObjectId, PyMongo's too. Ids are ordered by their bytes, so by the second
-    they were made in.
-    """
-
-    __slots__ = ("_data",)
-    _data: bytes
-
-    def __new__(cls, oid: "str | bytes | ObjectId | None" = None) -> Self:
-        if oid is None:
-            data = _generator.next()
-        elif isinstance(oid, str):
-            data = bytes.fromhex(oid) if _HEX.fullmatch(oid) else b""
-        elif isinstance(oid, bytes):
-            data = bytes(oid)
-        else:
-            found = _oid_bytes(oid)
-            if found is None:
-                raise TypeError(
-                    "oid must be an ObjectId, a str of 24 hexadecimal digits or "
-                    f"12 bytes, not {type(oid).__name__}"
-                )
-            data = found
-        if len(data) != 12:
-            raise ValueError(
-                f"oid must be 24 hexadecimal digits or 12 bytes, not {oid!a}"
-            )
-        self = super().__new__(cls)
-        object.__setattr__(self, "_data", data)
-        return self
-
-    def __init_subclass__(cls) -> None:
-        raise TypeError("ObjectId cannot be subclassed")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"ObjectId's {name!r} cannot be set")
-
-    @property
-    def binary(self) -> bytes:
-        """The twelve bytes."""
-        return self._data
-
-    @property
-    def generation_time(self) -> _dt.datetime:
-        """When the id was made: an aware datetime in UTC, in seconds."""
-        return _EPOCH + _dt.timedelta(seconds=int.from_bytes(self._data[:4]))
-
-    @classmethod
-    def is_valid(cls, oid: Any, /) -> bool:
-        """Whether ObjectId(oid) would work for this value."""
-        try:
-            return oid is not None and bool(cls(oid))
-        except (TypeError, ValueError):
-            return False
-
-    @classmethod
-    def from_datetime(cls, generation_time: _dt.datetime, /) -> Self:
-        """The smallest id of that second, to compare others with."""
-        if not isinstance(generation_time, _dt.datetime):
-            raise TypeError(
-                "generation_time must be a datetime, not "
-                f"{type(generation_time).__name__}"
-            )
-        seconds = _milliseconds(generation_time) // 1000
-        if not 0 <= seconds < 2**32:
-            raise ValueError("generation_time must be in the years 1970 to 2106")
-        return cls(seconds.to_bytes(4) + bytes(8))
-
-    def __bytes__(self) -> bytes:
-        return self._data
-
-    def __str__(self) -> str:
-        return self._data.hex()
-
-    def __repr__(self) -> str:
-        return f"ObjectId('{self}')"
-
-    def __hash__(self) -> int:
-        return hash(self._data)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ObjectId, (self._data,)
-
-    def __eq__(self, other: object) -> bool:
-        data = _oid_bytes(other)
-        return NotImplemented if data is None else self._data == data
-
-    def __lt__(self, other: object) -> bool:
-        data = _oid_bytes(other)
-        return NotImplemented if data is None else self._data < data
-
-    def __le__(self, other: object) -> bool:
-        data = _oid_bytes(other)
-        return NotImplemented if data is None else self._data <= data
-
-    def __gt__(self, other: object) -> bool:
-        data = _oid_bytes(other)
-        return NotImplemented if data is None else self._data > data
-
-    def __ge__(self, other: object) -> bool:
-        data = _oid_bytes(other)
-        return NotImplemented if data is None else self._data >= data
-
 
 # Shared by both ways
 
@@ -194,15 +42,6 @@ def _classes() -> Any:
     import levrt.bson
 
     return levrt.bson
-
-
-def _milliseconds(value: _dt.datetime) -> int:
-    """Since 1970, rounded down; naive is UTC."""
-    offset = None if value.tzinfo is None else value.utcoffset()
-    if not isinstance(offset, _dt.timedelta | None):
-        raise TypeError("utcoffset() must return a timedelta or None")
-    since = value.replace(tzinfo=_dt.UTC) - _EPOCH
-    return (since - (offset or _dt.timedelta())) // _MS
 
 
 def _path_text(path: list[str | int]) -> str:
@@ -216,68 +55,6 @@ def _path_text(path: list[str | int]) -> str:
         else:
             text += f".{step}" if text else step
     return text or "document"
-
-
-def _bid_from_decimal(value: decimal.Decimal) -> bytes | None:
-    """Decimal128 in its binary integer encoding; None: it cannot hold it."""
-    negative, number, exponent = _decimal_parts(value)
-    if exponent == "F":
-        bits = 0x1E << 122
-    elif isinstance(exponent, str):
-        if number >= 10**_PAYLOAD_DIGITS_MAX:
-            return None
-        bits = (0x3F if exponent == "N" else 0x3E) << 121 | number
-    else:
-        fitted = _fit(number, exponent)
-        if fitted is None:
-            return None
-        number, exponent = fitted
-        bits = (exponent - _EXPONENT_MIN) << 113 | number
-    return (negative << 127 | bits).to_bytes(16, "little")
-
-
-def _decimal_parts(value: decimal.Decimal) -> tuple[bool, int, int | str]:
-    """Sign, integer and exponent; a subclass may give anything."""
-    match value.as_tuple():
-        case (sign, tuple(digits), int() | "F" | "n" | "N" as exponent) if all(
-            digit in range(10) for digit in digits
-        ):
-            return bool(sign), int("".join(map(str, digits)) or "0"), exponent
-    raise TypeError("Decimal.as_tuple() gave no (sign, digits, exponent)")
-
-
-def _fit(number: int, exponent: int) -> tuple[int, int] | None:
-    """Both in range with the value unchanged, by moving zeros; or None."""
-    if number == 0:
-        return 0, min(max(exponent, _EXPONENT_MIN), _EXPONENT_MAX)
-    while (number >= 10**_DIGITS_MAX or exponent < _EXPONENT_MIN) and number % 10 == 0:
-        number //= 10
-        exponent += 1
-    if exponent > _EXPONENT_MAX + _DIGITS_MAX:
-        return None
-    if exponent > _EXPONENT_MAX:
-        number *= 10 ** (exponent - _EXPONENT_MAX)
-        exponent = _EXPONENT_MAX
-    if number >= 10**_DIGITS_MAX or exponent < _EXPONENT_MIN:
-        return None
-    return number, exponent
-
-
-def _decimal_from_bid(bid: bytes) -> Any:
-    """A Decimal, or levrt.bson.Decimal128 for what is not canonical."""
-    bits = int.from_bytes(bid, "little")
-    sign = "-" if bits >> 127 else ""
-    bits &= (1 << 127) - 1
-    if bits == 0x1E << 122:
-        return decimal.Decimal(f"{sign}Infinity")
-    head, payload = bits >> 110, bits & (1 << 110) - 1
-    if head in (0x3E << 11, 0x3F << 11) and payload < 10**_PAYLOAD_DIGITS_MAX:
-        kind = "sNaN" if head == 0x3F << 11 else "NaN"
-        return decimal.Decimal(f"{sign}{kind}{payload or ''}")
-    number = bits & (1 << 113) - 1
-    if bits >> 125 != 3 and number < 10**_DIGITS_MAX:
-        return decimal.Decimal(f"{sign}{number}E{(bits >> 113) + _EXPONENT_MIN}")
-    return _classes().Decimal128(bid)
 
 
 # Encoding
@@ -431,7 +208,7 @@ class _Encoder:
         return self.cstring(value.pattern, "the pattern") + options.encode() + b"\0"
 
     def decimal(self, value: decimal.Decimal) -> bytes:
-        bid = _bid_from_decimal(value)
+        bid = bid_from_decimal(value)
         if bid is None:
             self.refuse(
                 ValueError,
@@ -467,7 +244,7 @@ class _Encoder:
         return 0x0F, _INT32.pack(len(data) + 4) + data
 
     def dbpointer(self, value: Any) -> bytes:
-        oid = _oid_bytes(value.id)
+        oid = oid_bytes(value.id)
         if oid is None:
             self.refuse_attribute(value, "id", "an ObjectId")
         return self.string(self.attribute(value, "namespace", str)) + oid
@@ -534,7 +311,7 @@ class _Encoder:
     def rare(self, value: Any) -> tuple[int, bytes]:
         """Types of other modules."""
         if isinstance(value, _dt.datetime):
-            return 0x09, _INT64.pack(_milliseconds(value))
+            return 0x09, _INT64.pack(milliseconds(value))
         ours = sys.modules.get("levrt.bson")
         kind = None if ours is None else getattr(ours, "_KINDS", {}).get(type(value))
         if kind is not None:
@@ -563,7 +340,7 @@ class _Encoder:
             return 0x03, self.document(value)
         if isinstance(value, list | tuple):
             return 0x04, self.array(value)
-        oid = _oid_bytes(value)
+        oid = oid_bytes(value)
         if oid is not None:
             return 0x07, oid
         self.refuse_type(value)
@@ -759,7 +536,7 @@ class _Decoder:
                 inc, seconds = _TIMESTAMP.unpack(self.take(end, 8, "timestamp"))
                 return _classes().Timestamp(seconds, inc)
             case 0x13:
-                return _decimal_from_bid(self.take(end, 16, "decimal128"))
+                return self.decimal128(end)
             case 0xFF:
                 return _classes().MinKey()
             case 0x7F:
@@ -777,7 +554,7 @@ class _Decoder:
         (ms,) = _INT64.unpack(self.take(end, 8, "datetime"))
         if not _MS_MIN <= ms <= _MS_MAX:
             return _classes().DateTimeMS(ms)
-        return _EPOCH + _dt.timedelta(milliseconds=ms)
+        return EPOCH + _dt.timedelta(milliseconds=ms)
 
     def binary(self, end: int) -> Any:
         at = self.pos
@@ -800,6 +577,11 @@ class _Decoder:
                 )
             data = data[4:]
         return _classes().Binary(data, subtype)
+
+    def decimal128(self, end: int) -> Any:
+        bid = self.take(end, 16, "decimal128")
+        value = decimal_from_bid(bid)
+        return _classes().Decimal128(bid) if value is None else value
 
     def regex(self, end: int) -> Any:
         pattern = self.cstring(end, "pattern")
