@@ -305,6 +305,13 @@ lev_docker_poll(struct lev_process *p, const struct lev_scope *scope,
         return lev_error_set(err, LEV_E_STATE, 0,
                              "container %.12s could not be started", p->id);
     }
+    for (size_t i = 0; i < n; i++) {
+        fds[i].revents = 0;
+    }
+    /* Before the wait, too: an answer may have come to its end already. */
+    if (check(p, scope, err) < 0) {
+        return -1;
+    }
     if (!(p->exited && p->drained) &&
         (poll_once(p, scope, fds, n, err) < 0 || check(p, scope, err) < 0))
     {

@@ -38,7 +38,7 @@ struct lev_image {
     char *arch;   /* as uname -m says, or NULL where the image does not tell */
     char *user;   /* "", "1000", "nobody:nogroup" */
     char *working_dir;
-    char *stop_signal; /* "SIGTERM", "15", or NULL */
+    char *stop_signal;               /* "SIGTERM", "15", or NULL */
     char **entrypoint, **cmd, **env; /* end with NULL; may be NULL */
 };
 

@@ -229,18 +229,22 @@ test_local(void)
     }
 }
 
-/* An engine that is treated as one on another machine. */
+/* An engine that counts as one on another machine: by TCP, where the tests
+ * have a way to it. */
 static struct lev_engine *
 open_far(void)
 {
+    const char *tcp = getenv("LEVRT_TEST_DOCKER_TCP");
     struct lev_engine_config config = {0};
     struct lev_error err;
     struct lev_engine *e =
-        lev_docker_open(getenv("LEVRT_TEST_DOCKER"), &config, &forever, &err);
+        lev_docker_open(tcp != NULL ? tcp : getenv("LEVRT_TEST_DOCKER"),
+                        &config, &forever, &err);
 
     if (e == NULL) {
         fixture_fail("open", &err);
     }
+    assert(lev_docker_of(e)->remote == (tcp != NULL));
     lev_docker_of(e)->remote = true;
     return e;
 }

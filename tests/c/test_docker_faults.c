@@ -1,0 +1,343 @@
+/* The Docker back end when the engine misbehaves: tests/c/scripted_engine. */
+
+#include "docker_fixture.h"
+
+#include "docker.h"
+#include "scripted_engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define V "/v1.41"
+#define CREATE "POST " V "/containers/create"
+#define ATTACH "POST " V "/containers/c1/attach"
+#define WAIT "POST " V "/containers/c1/wait"
+#define START "POST " V "/containers/c1/start"
+#define INSPECT "GET " V "/containers/c1/json"
+#define DELETE "DELETE " V "/containers/c1"
+
+static struct scripted_engine server;
+static const struct scripted_answer held = {.status = "200 OK", .hold = true};
+
+static void
+expect_error(const struct lev_error *err, enum lev_errcode code,
+             const char *says)
+{
+    if (err->code != code || strstr(err->msg, says) == NULL) {
+        fprintf(stderr, "expected %d %s\n", code, says);
+        fixture_fail("error", err);
+    }
+}
+
+static void
+set(const char *route, const char *status, const char *body)
+{
+    scripted_set(&server, route,
+                 &(struct scripted_answer){.status = status, .body = body});
+}
+
+static void
+set_inspect(bool running)
+{
+    set(INSPECT, "200 OK",
+        running ? "{\"Image\":\"sha256:1\",\"State\":{\"Running\":true,"
+                  "\"StartedAt\":\"2026-01-02T03:04:05.678901234Z\","
+                  "\"FinishedAt\":\"0001-01-01T00:00:00Z\"}}"
+                : "{\"Image\":\"sha256:1\",\"State\":{\"Running\":false,"
+                  "\"ExitCode\":9,"
+                  "\"StartedAt\":\"2026-01-02T03:04:05.678901234Z\","
+                  "\"FinishedAt\":\"2026-01-02T05:04:05.5+02:00\"}}");
+}
+
+/* ---- create ---- */
+
+static int
+create_one(const struct lev_scope *scope, char **id, struct lev_error *err)
+{
+    static const char *const labels[] = {"a=b=c", "d", NULL};
+    struct lev_container_spec spec = {
+        .name = "name one", .image = "i", .labels = labels};
+
+    return ops->create(engine, scope, &spec, id, err);
+}
+
+/* When it is not known whether there is a container, it is named. */
+static void
+test_create(void)
+{
+    struct lev_scope brief = lev_scope_within(&forever, 100 * LEV_MS);
+    struct lev_error err;
+    char *id;
+
+    set(CREATE, "201 Created", "{\"Id\":\"c1\",\"Warnings\":null}");
+    MUST(create_one(&forever, &id, &err));
+    assert(strcmp(id, "c1") == 0);
+    free(id);
+    assert(strncmp(server.last_request, CREATE "?name=name%20one HTTP", 46) ==
+           0);
+
+    scripted_set(&server, CREATE, &held);
+    assert(create_one(&brief, &id, &err) == -1);
+    expect_error(&err, LEV_E_TIMEOUT, "create container name one");
+    assert(strcmp(id, "name one") == 0);
+    free(id);
+
+    scripted_set(
+        &server, CREATE,
+        &(struct scripted_answer){
+            .status = "201 Created", .body = "{\"Id\":", .drop = true});
+    assert(create_one(&forever, &id, &err) == -1);
+    expect_error(&err, LEV_E_ENGINE, "create container name one");
+    assert(strcmp(id, "name one") == 0);
+    free(id);
+
+    set(CREATE, "500 Internal Server Error",
+        "{\"message\":\"mkdir: no space left on device\"}");
+    assert(create_one(&forever, &id, &err) == -1);
+    expect_error(&err, LEV_E_ENGINE, "docker system df");
+    assert(id == NULL && err.detail == 500);
+
+    set(CREATE, "502 Bad Gateway", "");
+    assert(create_one(&forever, &id, &err) == -1);
+    expect_error(&err, LEV_E_ENGINE, "HTTP status 502");
+    assert(id == NULL);
+}
+
+/* ---- attach, start, wait ---- */
+
+/* Polls until the process ends or fails. */
+static int
+run_process(struct captured *c, int *code, struct lev_error *err)
+{
+    struct lev_process *p = ops->attach(engine, &forever, "c1", &c->base, err);
+    int rc;
+
+    if (p == NULL || ops->start(p, &forever, err) < 0) {
+        ops->detach(p);
+        return -1;
+    }
+    do {
+        rc = ops->poll(p, &forever, NULL, 0, code, err);
+    } while (rc == 0);
+    ops->detach(p);
+    return rc;
+}
+
+static void
+expect_code(int wanted, const char *output)
+{
+    struct captured c;
+    struct lev_error err;
+    int code = -1;
+
+    captured_init(&c);
+    if (run_process(&c, &code, &err) < 0) {
+        fixture_fail("run", &err);
+    }
+    assert(code == wanted);
+    assert(strcmp(lev_buf_text(&c.text[1]), output) == 0);
+    captured_deinit(&c);
+}
+
+static void
+expect_failure(enum lev_errcode code, const char *says)
+{
+    struct captured c;
+    struct lev_error err;
+    int unused;
+
+    captured_init(&c);
+    assert(run_process(&c, &unused, &err) == -1);
+    expect_error(&err, code, says);
+    captured_deinit(&c);
+}
+
+static void
+set_output(bool drop)
+{
+    scripted_set(&server, ATTACH,
+                 &(struct scripted_answer){.status = "200 OK",
+                                           .body = "\1\0\0\0\0\0\0\3out",
+                                           .body_len = 11,
+                                           .drop = drop});
+}
+
+static void
+test_process(void)
+{
+    set(START, "204 No Content", "");
+    set_output(false);
+    set(WAIT, "200 OK", "{\"Error\":null,\"StatusCode\":3}");
+    expect_code(3, "out");
+
+    /* Its answer is lost after the start, but the container tells the code. */
+    scripted_set(
+        &server, WAIT,
+        &(struct scripted_answer){
+            .status = "200 OK", .again = " ", .times = 6, .drop = true});
+    set_inspect(false);
+    expect_code(9, "out");
+    set(WAIT, "200 OK", "no JSON");
+    expect_code(9, "out");
+    set(WAIT, "200 OK", "{\"Error\":{\"Message\":\"lost it\"}}");
+    expect_code(9, "out");
+    set_inspect(true);
+    expect_failure(LEV_E_ENGINE, "wait for container c1: lost it");
+    set(INSPECT, "404 Not Found", "{\"message\":\"No such container: c1\"}");
+    expect_failure(LEV_E_NOT_FOUND, "No such container: c1");
+}
+
+static void
+test_output(void)
+{
+    /* Found when attaching or later, as the answers' order will have it. */
+    scripted_set(&server, WAIT, &held);
+    set_output(true);
+    expect_failure(LEV_E_ENGINE, "container c1: ");
+    scripted_set(&server, ATTACH,
+                 &(struct scripted_answer){.status = "200 OK",
+                                           .body = "\1\0\0\0\0\0\0\3ou",
+                                           .body_len = 10});
+    expect_failure(LEV_E_ENGINE, "container c1: ");
+    set(ATTACH, "200 OK", "this is not multiplexed");
+    expect_failure(LEV_E_ENGINE, "container c1: ");
+    set(ATTACH, "404 Not Found", "{\"message\":\"No such container: c1\"}");
+    expect_failure(LEV_E_NOT_FOUND, "attach to container c1: No such");
+    scripted_set(&server, ATTACH, &held);
+    set(WAIT, "500 Internal Server Error", "{\"message\":\"no wait\"}");
+    expect_failure(LEV_E_ENGINE, "attach to container c1: no wait");
+}
+
+static void
+test_start(void)
+{
+    scripted_set(&server, ATTACH, &held);
+    scripted_set(&server, WAIT, &held);
+    set(START, "400 Bad Request",
+        "{\"message\":\"exec: no such file or directory\"}");
+    expect_failure(LEV_E_START, "start container c1: exec: no such file");
+    set(START, "404 Not Found", "{\"message\":\"No such container: c1\"}");
+    expect_failure(LEV_E_NOT_FOUND, "No such container");
+    set(START, "404 Not Found", "{\"message\":\"network n not found\"}");
+    expect_failure(LEV_E_START, "network n not found");
+    set(START, "409 Conflict",
+        "{\"message\":\"container is marked for removal\"}");
+    expect_failure(LEV_E_CONFLICT, "marked for removal");
+    scripted_set(&server, START,
+                 &(struct scripted_answer){.status = NULL, .drop = true});
+    expect_failure(LEV_E_ENGINE, "start container c1");
+}
+
+/* ---- the rest ---- */
+
+static void
+test_inspect(void)
+{
+    struct lev_container_state state;
+    struct lev_error err;
+
+    set_inspect(false);
+    MUST(ops->inspect(engine, &forever, "c1", &state, &err));
+    assert(state.exit_code == 9 && !state.running);
+    assert(state.started == 1767323045678);
+    assert(state.finished == 1767323045500);
+    set_inspect(true);
+    MUST(ops->inspect(engine, &forever, "c1", &state, &err));
+    assert(state.running && state.finished == 0 && state.peak_memory == -1);
+    /* Nothing is assumed to be there. */
+    set(INSPECT, "200 OK", "[]");
+    MUST(ops->inspect(engine, &forever, "c1", &state, &err));
+    assert(!state.running && state.started == 0 && state.image_id[0] == '\0');
+    set(INSPECT, "200 OK", "{\"State\":");
+    assert(ops->inspect(engine, &forever, "c1", &state, &err) == -1);
+    expect_error(&err, LEV_E_ENGINE, "inspect container c1");
+}
+
+static void
+test_remove(void)
+{
+    struct lev_scope brief = lev_scope_within(&forever, 100 * LEV_MS);
+    struct lev_error err;
+
+    set(DELETE, "409 Conflict",
+        "{\"message\":\"removal of container c1 is already in progress\"}");
+    set_inspect(false);
+    assert(ops->remove(engine, &brief, "c1", &err) == -1);
+    expect_error(&err, LEV_E_TIMEOUT, "remove container c1");
+    assert(scripted_count(&server, INSPECT) > 1);
+    set(INSPECT, "404 Not Found", "{\"message\":\"No such container: c1\"}");
+    MUST(ops->remove(engine, &forever, "c1", &err));
+    set(DELETE, "500 Internal Server Error",
+        "{\"message\":\"device or resource busy\"}");
+    assert(ops->remove(engine, &forever, "c1", &err) == -1);
+    expect_error(&err, LEV_E_ENGINE, "remove container c1: device");
+    set(DELETE, "404 Not Found", "{\"message\":\"No such container: c1\"}");
+    MUST(ops->remove(engine, &forever, "c1", &err));
+}
+
+static void
+test_lists(void)
+{
+    struct lev_listed *list = NULL;
+    struct lev_error err;
+
+    set("GET " V "/containers/json", "200 OK", "{\"not\":\"a list\"}");
+    MUST(ops->list(engine, &forever, "a=b", &list, &err));
+    assert(list == NULL);
+    set("GET " V "/containers/json", "200 OK",
+        "[{\"Id\":\"1\",\"Names\":[\"/n\"],\"Labels\":{\"k\":\"v\"}}, 3]");
+    MUST(ops->list(engine, &forever, "a=b", &list, &err));
+    assert(strcmp(list->name, "n") == 0 && list->next->next == NULL);
+    assert(strcmp(list->labels[0], "k=v") == 0 && list->labels[1] == NULL);
+    lev_listed_free(list);
+    set("GET " V "/networks", "200 OK",
+        "[{\"Id\":\"1\",\"Name\":\"n\",\"IPAM\":{\"Config\":["
+        "{\"Subnet\":\"10.0.0.0/28\"}]}},{\"Id\":\"2\"}]");
+    MUST(ops->network_list(engine, &forever, NULL, &list, &err));
+    assert(strcmp(list->subnet, "10.0.0.0/28") == 0);
+    assert(list->next->subnet == NULL && list->next->name[0] == '\0');
+    lev_listed_free(list);
+    set("POST " V "/networks/create", "404 Not Found",
+        "{\"message\":\"could not find an available, non-overlapping IPv4 "
+        "address pool among the defaults to assign to the network\"}");
+    char *id;
+    assert(ops->network_create(engine, &forever, "n", NULL, NULL, &id, &err) ==
+           -1);
+    expect_error(&err, LEV_E_NOT_FOUND, "docker network prune");
+}
+
+static void
+test_exec(void)
+{
+    static const char *const argv[] = {"/x", NULL};
+    struct lev_exec_spec spec = {.argv = argv};
+    struct lev_error err;
+
+    set("POST " V "/containers/c1/exec", "201 Created", "{}");
+    assert(ops->exec_start(engine, &forever, "c1", &spec, &err) == NULL);
+    expect_error(&err, LEV_E_ENGINE, "exec /x in container c1: ");
+    set("POST " V "/containers/c1/exec", "201 Created", "{\"Id\":\"e1\"}");
+    set("POST " V "/exec/e1/start", "409 Conflict",
+        "{\"message\":\"container c1 is paused\"}");
+    assert(ops->exec_start(engine, &forever, "c1", &spec, &err) == NULL);
+    expect_error(&err, LEV_E_CONFLICT, "is paused");
+}
+
+int
+main(void)
+{
+    scripted_start(&server);
+    engine = scripted_open(&server);
+    ops = engine->ops;
+    test_create();
+    test_process();
+    test_output();
+    test_start();
+    test_inspect();
+    test_remove();
+    test_lists();
+    test_exec();
+    lev_engine_unref(engine);
+    scripted_stop(&server);
+    return 0;
+}
