@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -109,14 +110,12 @@ int main(void) { printf("hello of musl, uid %d\\n", (int)getuid()); return 0; }
 
 def _musl(root: Root) -> None:
     """musl's loader and a program that needs it; no shell, no other libc."""
-    hello = subprocess.run(
-        [_program("musl-gcc"), "-O1", "-x", "c", "-", "-o", "/dev/stdout"],
-        input=_HELLO,
-        capture_output=True,
-        check=True,
-    ).stdout
+    with tempfile.TemporaryDirectory() as directory:
+        hello = Path(directory, "hello")
+        command = [_program("musl-gcc"), "-O1", "-x", "c", "-", "-o", str(hello)]
+        subprocess.run(command, input=_HELLO, check=True)
+        root.copy("bin/hello", str(hello))
     loader = next(Path("/lib").glob("ld-musl-*.so.1"))
-    root.file("bin/hello", hello, 0o755)
     root.file(str(loader).lstrip("/"), loader.resolve().read_bytes(), 0o755)
     root.file("etc/passwd", _PASSWD.encode())
 
@@ -163,12 +162,12 @@ def _libraries(objects: list[str]) -> Iterator[str]:
 
 def _old_python(root: Root) -> None:
     """The same, by its own account of another version."""
+    for version in ("3.11", "3.12", "3.13"):
+        root.file(
+            f"usr/lib/python{version}/sitecustomize.py",
+            b"import sys\nsys.version_info = (3, 9, 2, 'final', 0)\n",
+        )
     _debian_python(root)
-    root.file(
-        "usr/lib/python3/dist-packages/sitecustomize.py",
-        b"import sys\nsys.version_info = (3, 9, 2, 'final', 0)\n"
-        b"sys.version = '3.9.2'\n",
-    )
 
 
 def _nothing(root: Root) -> None:
