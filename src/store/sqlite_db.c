@@ -262,6 +262,22 @@ set_up(struct lev_db *db, enum lev_db_mode mode, struct lev_error *err)
                : lev_db_exec(db, "PRAGMA query_only = ON;", err);
 }
 
+/* SQLite does not ask on_busy() while it changes a new file's journal mode,
+ * which many processes may do at once. */
+static int
+set_up_patiently(struct lev_db *db, enum lev_db_mode mode,
+                 struct lev_error *err)
+{
+    struct lev_error ignored;
+    int rc;
+
+    do {
+        rc = set_up(db, mode, err);
+    } while (rc < 0 && err->code == LEV_E_STORE_UNAVAILABLE &&
+             lev_scope_sleep(&db->scope, LEV_MS, &ignored) == 0);
+    return rc;
+}
+
 struct lev_db *
 lev_db_open(const char *path, enum lev_db_mode mode,
             const struct lev_scope *scope, struct lev_error *err)
@@ -290,7 +306,7 @@ lev_db_open(const char *path, enum lev_db_mode mode,
         }
         return NULL;
     }
-    return set_up(db, mode, err) < 0 ? NULL : lev_steal(db);
+    return set_up_patiently(db, mode, err) < 0 ? NULL : lev_steal(db);
 }
 
 sqlite3_stmt *

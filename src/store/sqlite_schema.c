@@ -99,13 +99,28 @@ upgrade(struct lev_db *db, struct lev_error *err)
     return lev_db_exec(db, sql, err);
 }
 
+/* What check_version() reads is of one moment. */
+static int
+look(struct lev_db *db, int64_t *version, struct lev_error *err)
+{
+    struct lev_error ignored;
+    int rc;
+
+    if (lev_db_exec(db, "BEGIN", err) < 0) {
+        return -1;
+    }
+    rc = check_version(db, version, err);
+    lev_db_tx(db, LEV_DB_ROLLBACK, &ignored);
+    return rc;
+}
+
 int
 lev_schema_ensure(struct lev_db *db, struct lev_error *err)
 {
     struct lev_error ignored;
     int64_t version;
 
-    if (check_version(db, &version, err) < 0) {
+    if (look(db, &version, err) < 0) {
         return -1;
     }
     if (version == NEWEST) {

@@ -207,6 +207,34 @@ test_processes(void)
     lev_store_unref(st);
 }
 
+static int
+open_first(void *arg)
+{
+    struct lev_store *st = store_open(arg);
+
+    put(st, "o", "{}");
+    lev_store_unref(st);
+    return 0;
+}
+
+/* All find that there is no file, and make it. */
+static void
+test_first_open(void)
+{
+    for (int round = 0; round < 10; round++) {
+        char name[20];
+        pid_t pids[8];
+
+        snprintf(name, sizeof(name), "new/%d.db", round);
+        for (int i = 0; i < 8; i++) {
+            pids[i] = start(open_first, name);
+        }
+        for (int i = 0; i < 8; i++) {
+            ends_well(pids[i]);
+        }
+    }
+}
+
 struct holder {
     int told[2], go[2];
 };
@@ -530,6 +558,7 @@ main(void)
 
     dir_make();
     test_kill();
+    test_first_open();
     test_processes();
     test_locked(hold_lock);
     test_locked(hold_side_lock);
