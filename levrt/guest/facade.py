@@ -6,6 +6,8 @@ works, and say what they are when they are used. Everything is loaded when it
 is asked for: most entries need ``lev`` alone.
 """
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -41,6 +43,22 @@ def __getattr__(name: str) -> "Any":
         value = placeholder(name)
     globals()[name] = value
     return value
+
+
+class _WorkflowModules:
+    """Finds modules of levrt that a container does not have, the last of all."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> "Any":
+        if not name.startswith("levrt.") or name.startswith(_REAL):
+            return None
+        from levrt.guest.workflow import submodule_spec
+
+        return submodule_spec(name)
+
+
+_REAL = ("levrt._", "levrt.annot.", "levrt.guest.")
+sys.meta_path.append(_WorkflowModules)
 
 
 def __dir__() -> "list[str]":

@@ -343,7 +343,8 @@ class Payload:
 
     def load(self) -> "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]":
         """The entry and its arguments; registers the workflow's modules."""
-        entry: tuple[Any, Any, Any] = _loads()(self._body)
+        body, self._body = self._body, b""  # it may be large
+        entry: tuple[Any, Any, Any] = _loads()(body)
         return entry
 
 

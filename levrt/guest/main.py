@@ -52,6 +52,7 @@ class _Run:
         self.channel = channel
         self.answer = answer
         self.lines: dict[str, list[tuple[int, str]]] = {}
+        self.reported = False
 
     def code(self) -> int:
         """Runs all of it; the exit code."""
@@ -79,10 +80,8 @@ class _Run:
         entry, args, kwargs = payload.load()
         _set_package()
         result = entry(*args, **kwargs)
-        if _is_coroutine(result):
-            import asyncio
-
-            asyncio.run(result)
+        if result is not None:
+            _run_coroutine(result)
 
     def _guarded(self, step: "Callable[[], None]") -> int:
         try:
@@ -97,7 +96,8 @@ class _Run:
         from levrt.guest import fail
 
         frame = fail.frame(error, self.lines)
-        if self.channel.is_own:
+        if self.channel.is_own and not self.reported:
+            self.reported = True  # the first is what ended the entry
             _quietly(self.channel.tell, frame)
         # Into the container's output as well, as any Python program does.
         sys.excepthook(type(error), error, error.__traceback__)
@@ -114,9 +114,14 @@ def _exit_code(code: object) -> int:
     return 1
 
 
-def _is_coroutine(value: object) -> bool:
-    # Made by `async def`; its type has a name only in the module types.
-    return type(value).__name__ == "coroutine"
+def _run_coroutine(result: object) -> None:
+    """Of an `async def`; other results have nowhere to go."""
+    from _collections_abc import Coroutine
+
+    if isinstance(result, Coroutine):
+        import asyncio
+
+        asyncio.run(result)
 
 
 def _watch_logging(channel: "Channel", level: int) -> None:

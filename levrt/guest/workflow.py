@@ -58,6 +58,39 @@ def _misuse(what: str) -> RuntimeError:
     )
 
 
+class _Submodule(type(os)):  # type: ignore[misc]
+    """A module of levrt, as ``levrt.errors``: its names are those of levrt."""
+
+    def __getattr__(self, name: str) -> "Any":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        import levrt
+
+        value = vars(levrt).get(name)
+        if value is None or isinstance(value, _Submodule):
+            value = levrt.__getattr__(name)
+        return value
+
+    def __call__(self, *args: object, **kwargs: object) -> "Any":
+        """Importing it has hidden what levrt has under that name: ``remote``."""
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+
+class _Loader:
+    def create_module(self, spec: "Any") -> "Any":
+        return _Submodule(spec.name)
+
+    def exec_module(self, module: object) -> None:
+        """There is nothing in it."""
+
+
+def submodule_spec(name: str) -> "Any":
+    from importlib.machinery import ModuleSpec
+
+    loader: Any = _Loader()
+    return ModuleSpec(name, loader, is_package=True)
+
+
 def placeholder(name: str) -> type:
     if name in _EXCEPTIONS:
         from levrt.guest.errors import LevError

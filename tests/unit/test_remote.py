@@ -597,7 +597,18 @@ def test_modules_that_import_levrt(workflow, result):
     workflow(
         flow="""
             import levrt
+            import levrt.engine
             from levrt import Concurrent, Cr, lev
+            from levrt.errors import StoreError, TaskFailed
+            from levrt.remote import remote
+
+            assert issubclass(StoreError, levrt.LevError)
+            assert TaskFailed is levrt.TaskFailed
+
+            @levrt.remote
+            @remote
+            def inner():
+                return levrt.engine.Client
 
             def scan(target: str) -> Cr:
                 return Cr("image")
