@@ -272,6 +272,11 @@ lev_docker_inspect(struct lev_engine *e, const struct lev_scope *scope,
     state->started = lev_docker_time(lev_json_str(answer, "State.StartedAt"));
     state->finished =
         lev_docker_time(lev_json_str(answer, "State.FinishedAt"));
+    /* Docker notes the start when it has heard of it: a short process may
+     * have ended before. */
+    if (state->finished != 0 && state->started > state->finished) {
+        state->started = state->finished;
+    }
     /* Its cgroup is gone with the container, and "stats" is empty then. */
     state->peak_memory = -1;
     text = lev_json_str(answer, "State.Error");

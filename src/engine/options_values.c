@@ -650,6 +650,30 @@ device_text(const struct lev_option *o, const char *text,
 }
 
 /* The Engine API's own form, which docker-py passes through. */
+/* As in the text form: the same path inside, all permissions. */
+static int
+device_defaults(json_t *device, const struct lev_option *o,
+                struct lev_error *err)
+{
+    json_t *path = json_object_get(device, "PathOnHost");
+
+    if (path == NULL) {
+        return invalid(o, "PathOnHost in a device's dict", "none", err);
+    }
+    if (json_object_get(device, "PathInContainer") == NULL &&
+        json_object_set(device, "PathInContainer", path) < 0)
+    {
+        return lev_error_nomem(err, o->name);
+    }
+    if (json_object_get(device, "CgroupPermissions") == NULL &&
+        json_object_set_new(device, "CgroupPermissions", json_string("rwm")) <
+            0)
+    {
+        return lev_error_nomem(err, o->name);
+    }
+    return 0;
+}
+
 static json_t *
 device_dict(const struct lev_option *o, const bson_iter_t *value,
             struct lev_error *err)
@@ -679,7 +703,7 @@ device_dict(const struct lev_option *o, const bson_iter_t *value,
             return or_nomem(NULL, o, err);
         }
     }
-    return lev_steal(object);
+    return device_defaults(object, o, err) < 0 ? NULL : lev_steal(object);
 }
 
 static json_t *

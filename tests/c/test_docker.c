@@ -340,10 +340,18 @@ test_parallel_remove(void)
     captured_deinit(&c);
 }
 
+struct firing {
+    struct lev_cancel cancel;
+    struct lev_event fired;
+};
+
 static void
 fire(void *arg)
 {
-    lev_cancel_fire(arg);
+    struct firing *f = arg;
+
+    lev_cancel_fire(&f->cancel);
+    lev_event_set(&f->fired);
 }
 
 /* Cancelled and timed-out polls leave at once; the container stays until it is
@@ -354,28 +362,31 @@ test_cancel(void)
     struct lev_container_spec spec = sh_spec("exec sleep 1000");
     _cleanup_free_ char *id = create(&spec);
     struct lev_scope brief = lev_scope_within(&forever, 20 * LEV_MS);
-    struct lev_cancel cancel;
-    struct lev_scope scope = {LEV_NEVER, &cancel};
+    struct firing firing;
+    struct lev_scope scope = {LEV_NEVER, &firing.cancel};
     struct captured c;
     struct lev_process *p;
     struct lev_error err;
     int code, rc;
 
     captured_init(&c);
-    lev_cancel_init(&cancel, NULL);
+    lev_cancel_init(&firing.cancel, NULL);
+    lev_event_init(&firing.fired);
     p = begin(id, &c);
     do {
         rc = ops->poll(p, &brief, NULL, 0, &code, &err);
     } while (rc == 0);
     assert(rc == -1 && err.code == LEV_E_TIMEOUT);
-    MUST(lev_thread_start("fire", fire, &cancel, &err));
+    MUST(lev_thread_start("fire", fire, &firing, &err));
     do {
         rc = ops->poll(p, &scope, NULL, 0, &code, &err);
     } while (rc == 0);
     assert(rc == -1 && err.code == LEV_E_CANCELLED);
     ops->detach(p);
     MUST(ops->remove(engine, &forever, id, &err));
-    lev_cancel_deinit(&cancel);
+    MUST(lev_scope_wait(&forever, &firing.fired, &err));
+    lev_event_deinit(&firing.fired);
+    lev_cancel_deinit(&firing.cancel);
     captured_deinit(&c);
 }
 
