@@ -415,18 +415,27 @@ run_thread(void *arg)
     finish(run);
 }
 
-static void
+static bool
 member_stop(struct lev_member *m, bool hurry)
 {
     struct lev_run *run = lev_container_of(m, struct lev_run, member);
+    bool ended;
 
     /* A service is its owner's to stop, after the main container. */
-    if (run->as_service == NULL) {
-        lev_run_stop(run, -1, true);
-        if (hurry) {
-            lev_run_hurry(run);
-        }
+    if (run->as_service != NULL) {
+        return false;
     }
+    pthread_mutex_lock(&run->mutex);
+    ended = run->ended;
+    pthread_mutex_unlock(&run->mutex);
+    if (ended) {
+        return false;
+    }
+    lev_run_stop(run, -1, true);
+    if (hurry) {
+        lev_run_hurry(run);
+    }
+    return true;
 }
 
 int

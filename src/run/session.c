@@ -289,8 +289,7 @@ lev_session_stop(struct lev_session *s, bool hurry)
 
     pthread_mutex_lock(&s->mutex);
     for (struct lev_member *m = s->members; m != NULL; m = m->next) {
-        m->stop(m, hurry);
-        n++;
+        n += m->stop(m, hurry);
     }
     pthread_mutex_unlock(&s->mutex);
     return n;
