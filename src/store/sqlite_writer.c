@@ -216,10 +216,13 @@ run_saved(struct lev_write *write, struct lev_db *db)
     if (write->run(write, db, &write->err) == 0) {
         return lev_db_tx(db, LEV_DB_KEEP, &write->err);
     }
-    if (!sqlite3_get_autocommit(db->sqlite)) {
-        lev_db_tx(db, LEV_DB_UNDO, &ignored);
-        lev_db_forget(db); /* it may have made a collection */
+    /* Where half of a write cannot be undone, the whole transaction is. */
+    if (!sqlite3_get_autocommit(db->sqlite) &&
+        lev_db_tx(db, LEV_DB_UNDO, &ignored) < 0)
+    {
+        lev_db_tx(db, LEV_DB_ROLLBACK, &ignored);
     }
+    lev_db_forget(db); /* it may have made a collection */
     return -1;
 }
 

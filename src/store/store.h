@@ -70,15 +70,17 @@ struct lev_store_ops {
     int (*count)(struct lev_store *store, const struct lev_scope *scope,
                  const char *coll, const bson_t *query, int64_t *n,
                  struct lev_error *err);
-    /* Checks the arguments; a cursor is used by one thread at a time and holds
-     * nothing of the database between batches. */
+    /* Checks the arguments; a cursor is used by one thread at a time, keeps
+     * the store open, and holds nothing of the database between batches (with
+     * a sort: the documents that are still to come, 100 MiB at most). */
     struct lev_cursor *(*find)(struct lev_store *store,
                                const struct lev_scope *scope,
                                const struct lev_find *f,
                                struct lev_error *err);
     /* The next documents, at most `max` and about 16 MiB, appended to `out` as
-     * BSON one after another; how many (0 at the end) or -1. No document comes
-     * twice, none is torn. */
+     * BSON one after another; how many (0 at the end) or -1: then nothing was
+     * appended, and it may be called again. No document comes twice, none is
+     * torn. */
     int (*next)(struct lev_cursor *cursor, const struct lev_scope *scope,
                 int max, struct lev_buf *out, struct lev_error *err);
     void (*cursor_close)(struct lev_cursor *cursor); /* NULL is fine */
