@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from levrt.glue import RunRecord
     from levrt.logs import LogLine
     from levrt.namespace import lev, lev as ctx
-    from levrt.remote import remote
+    from levrt.entry import remote
     from levrt.session import run
 
 __all__ = [
@@ -94,7 +94,7 @@ _HOMES = {
     "cli": "args",
     "ctx": "namespace",
     "lev": "namespace",
-    "remote": "remote",
+    "remote": "entry",
     "run": "session",
 }
 

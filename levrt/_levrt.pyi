@@ -16,7 +16,7 @@ from levrt.collection import Collection, Find
 from levrt.files import Digest
 from levrt.glue import RunRecord
 from levrt.logs import LogLine
-from levrt.remote import RemoteCall, RemoteFunction
+from levrt.entry import RemoteCall, RemoteFunction
 
 _T = TypeVar("_T")
 _File = bytes | str | os.PathLike[str] | Digest

@@ -18,7 +18,7 @@ from typing import Any
 from . import closure
 from .modules import is_workflows
 from .names import referred_globals
-from .remote import RemoteFunction
+from .entry import RemoteFunction
 
 
 @dataclass(frozen=True, slots=True)

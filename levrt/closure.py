@@ -390,7 +390,7 @@ _SAME_IN_GUEST = ("levrt.annot", "levrt.args", "levrt.bson", "levrt.guest")
 
 def _levrt_instance(obj: Any) -> Any:
     """`lev` and the like by name; descriptions and tasks stay at home."""
-    from .remote import RemoteFunction
+    from .entry import RemoteFunction
 
     if isinstance(obj, (Namespace, LeftOut)):
         return NotImplemented

@@ -20,7 +20,7 @@ from levrt.session import current_session
 
 if TYPE_CHECKING:
     from levrt._levrt import Bridge, Document, Task
-    from levrt.remote import RemoteCall
+    from levrt.entry import RemoteCall
 
 __all__ = [
     "RunRecord",
@@ -152,7 +152,7 @@ def _cause(name: str | None, text: str) -> BaseException | None:
 
 def entry_call(entry: object) -> "RemoteCall":
     """``entry=``: a call of a remote function, or the function itself."""
-    from levrt.remote import RemoteCall, RemoteFunction
+    from levrt.entry import RemoteCall, RemoteFunction
 
     if isinstance(entry, RemoteCall):
         return entry

@@ -43,17 +43,28 @@ class ChannelError(ConnectionError):
 
 
 def connect(address: str, token: str) -> "Channel":
-    """`address` is ``unix:<path>`` or ``abstract:<name>``."""
-    kind, _, name = address.partition(":")
-    if kind == "unix":
+    """`address` has ways to the workflow, the first that works is taken.
+
+    ``unix:<path>``: a socket to connect to; ``abstract:<name>``: a name to
+    listen at, for the relay. A comma stands between them.
+    """
+    for way in address.split(","):
+        kind, _, name = way.partition(":")
+        if kind == "abstract":
+            return Channel(_accept(name, token.encode()))
+        if kind != "unix":
+            raise ChannelError(
+                f"LEV_CHANNEL is {address!r}: not unix:<path> or abstract:<name>"
+            )
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        sock.connect(name)
-        return Channel(sock)
-    if kind == "abstract":
-        return Channel(_accept(name, token.encode()))
-    raise ChannelError(
-        f"LEV_CHANNEL is {address!r}: not unix:<path> or abstract:<name>"
-    )
+        try:
+            sock.connect(name)
+        except OSError as error:
+            sock.close()
+            refused = error
+        else:
+            return Channel(sock)
+    raise refused
 
 
 def _accept(name: str, token: bytes) -> _socket.socket:

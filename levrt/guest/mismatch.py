@@ -58,18 +58,27 @@ def _frames() -> "Iterator[bytes]":
     yield _document(_number(b"exit", 1))
 
 
+def _connect(address: str) -> "socket.socket":
+    for way in address.split(","):
+        kind, _, name = way.partition(":")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        if kind == "unix":
+            try:
+                sock.connect(name)
+            except OSError:
+                continue
+            return sock
+        sock.bind("\0" + name)
+        sock.listen(1)
+        relay, _ = sock.accept()
+        relay.recv(len(os.environ.get("LEV_TOKEN", "")), socket.MSG_WAITALL)
+        return relay
+    sys.exit("levrt: no way to the workflow: " + address)
+
+
 def run(root: str) -> "NoReturn":
     sys.stderr.write("levrt: " + _text() + "\n")
-    kind, _, name = os.environ.get("LEV_CHANNEL", "").partition(":")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if kind == "unix":
-        sock.connect(name)
-    else:
-        listener = sock
-        listener.bind("\0" + name)
-        listener.listen(1)
-        sock, _ = listener.accept()
-        sock.recv(len(os.environ.get("LEV_TOKEN", "")), socket.MSG_WAITALL)
+    sock = _connect(os.environ.get("LEV_CHANNEL", ""))
     for frame in _frames():
         sock.sendall(frame)
     # The host's answer is read, or closing would reset what it has not read yet.

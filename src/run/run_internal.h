@@ -2,7 +2,9 @@
  *
  *   run.c      the thread, what others may ask for, teardown
  *   bringup.c  the steps from the image to the running container
+ *   guest.c    the runtime bundle and the channel, for entries
  *   files.c    what is copied into it
+ *   readiness.c  the probe of its ports
  *   serve.c    the poll loop: output, guest channel, probe, exit
  *   services.c the runs below it
  *   verdict.c  how it ended, in words
@@ -16,6 +18,7 @@
 #include "channel.h"
 #include "run.h"
 #include "runlog.h"
+#include "words.h"
 
 #define LEV_TAIL_SIZE 4096
 #define LEV_LINE_MAX 4096
@@ -72,7 +75,8 @@ struct lev_run {
     char *files_image; /* made for files under a read-only root */
     struct lev_mount mounts[2];
     size_t mounts_n;
-    bool local; /* the engine's containers see our files */
+    bool by_socket;      /* the guest connects to our mounted socket */
+    int64_t hello_until; /* lev_now() time, while it has not; 0: no bound */
     char token[33], channel_name[64];
     struct lev_channel_events channel_events; /* with this run as ctx */
     struct lev_channel *channel;
@@ -108,6 +112,28 @@ int lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
                      struct lev_error *err);
 int lev_run_put_files(struct lev_run *run, const struct lev_scope *scope,
                       const char *id, struct lev_error *err);
+
+/* The bundle and the channel: nothing without an entry (and, for the bundle,
+ * ports). The mounts, before create: */
+int lev_guest_prepare(struct lev_run *run, const struct lev_scope *scope,
+                      struct lev_error *err);
+const char *const *lev_guest_entrypoint(const struct lev_run *run); /* NULL */
+void lev_guest_environment(const struct lev_run *run, struct lev_words *env);
+/* True when `err` of create was about our socket, and it can be tried again
+ * without. */
+bool lev_guest_without_socket(struct lev_run *run,
+                              const struct lev_error *err);
+/* Before the start, and after it. */
+void lev_guest_offer(struct lev_run *run);
+int lev_guest_connect(struct lev_run *run, const struct lev_scope *scope,
+                      struct lev_error *err);
+/* Until when a hello is waited for, and what is done when none came. */
+int64_t lev_guest_deadline(struct lev_run *run);
+int lev_guest_silent(struct lev_run *run, const struct lev_scope *scope,
+                     struct lev_error *err);
+
+int lev_run_wait_ready(struct lev_run *run, const struct lev_scope *scope,
+                       struct lev_error *err);
 
 /* Serves until the process has ended (1), or the probe (0, with its code in
  * probe_code), or the scope (-1). */

@@ -271,7 +271,7 @@ drain_channel(struct lev_run *run)
 {
     const struct lev_scope forever = {LEV_NEVER, NULL};
     struct lev_scope scope =
-        lev_scope_within(&forever, run->local ? 0 : 2 * LEV_SECOND);
+        lev_scope_within(&forever, run->by_socket ? 0 : 2 * LEV_SECOND);
 
     while (run->channel != NULL && lev_channel_fd(run->channel) >= 0) {
         struct pollfd p = {.fd = lev_channel_fd(run->channel),
@@ -311,6 +311,27 @@ read_probe(struct lev_run *run, const struct lev_scope *scope,
     return 1;
 }
 
+/* One wait; a hello that did not come in time ends it, too. */
+static int
+poll_once(struct lev_run *run, const struct lev_scope *scope,
+          struct pollfd p[2], struct lev_error *err)
+{
+    struct lev_scope brief = *scope;
+    int64_t hello = lev_guest_deadline(run);
+    int rc;
+
+    if (hello < brief.deadline) {
+        brief.deadline = hello;
+    }
+    rc = run->ops->poll(run->process, &brief, p, 2, &run->result.exit_code,
+                        err);
+    if (rc < 0 && err->code == LEV_E_TIMEOUT &&
+        brief.deadline < scope->deadline) {
+        return lev_guest_silent(run, scope, err);
+    }
+    return rc;
+}
+
 int
 lev_run_serve(struct lev_run *run, const struct lev_scope *scope,
               struct lev_error *err)
@@ -327,8 +348,7 @@ lev_run_serve(struct lev_run *run, const struct lev_scope *scope,
         if (run->probe != NULL) {
             p[1].fd = run->ops->exec_fd(run->probe);
         }
-        rc = run->ops->poll(run->process, scope, p, 2, &run->result.exit_code,
-                            err);
+        rc = poll_once(run, scope, p, err);
         if (rc < 0) {
             return -1;
         }

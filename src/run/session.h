@@ -98,13 +98,14 @@ int lev_session_peer_find(struct lev_session *s, const char *host,
 
 /* A run that has not ended, as its session knows it. */
 struct lev_member {
-    void (*stop)(struct lev_member *m, bool hurry);
+    /* False when it has come to its end, and only takes leave. */
+    bool (*stop)(struct lev_member *m, bool hurry);
     struct lev_member *next, **link;
 };
 
 void lev_session_join(struct lev_session *s, struct lev_member *m);
 void lev_session_part(struct lev_session *s, struct lev_member *m);
-/* Stops all members, with their grace or at once; how many there are. */
+/* Stops all members, with their grace or at once; how many had not ended. */
 unsigned lev_session_stop(struct lev_session *s, bool hurry);
 /* Stops what has not ended and waits for it, then removes what is left; what
  * still remains is logged by name. */

@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "fakes")]
 import channel  # noqa: E402
 
 import levrt.bundle  # noqa: E402
-from levrt.remote import remote  # noqa: E402
+from levrt.entry import remote  # noqa: E402
 
 
 @remote

@@ -21,7 +21,7 @@ from guest_roots import (
 )
 
 import levrt.bundle
-from levrt.remote import remote
+from levrt.entry import remote
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ import ast, sys
 tree = ast.parse(open(sys.argv[1]).read())
 names = [n for n in tree.body if getattr(n, "name", "") == "everything"]
 exec(compile(ast.Module(names, []), sys.argv[1], "exec"))
-from levrt.remote import remote
+from levrt.entry import remote
 sys.stdout.buffer.write(remote(everything)().payload())
 """
 

@@ -21,7 +21,7 @@ import pytest
 from guest_roots import build_bundle, channel
 
 import levrt.bundle
-from levrt.remote import remote
+from levrt.entry import remote
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from collections import namedtuple
 import pytest
 from guest_roots import build_bundle, channel
 
-from levrt.remote import RemoteCall, RemoteFunction, remote
+from levrt.entry import RemoteCall, RemoteFunction, remote
 
 
 @pytest.fixture(scope="module")
@@ -600,7 +600,7 @@ def test_modules_that_import_levrt(workflow, result):
             import levrt.engine
             from levrt import Concurrent, Cr, lev
             from levrt.errors import StoreError, TaskFailed
-            from levrt.remote import remote
+            from levrt.entry import remote
 
             assert issubclass(StoreError, levrt.LevError)
             assert TaskFailed is levrt.TaskFailed
@@ -772,7 +772,7 @@ def squared(x):
 
 MAIN = """
     import sys
-    from levrt.remote import remote
+    from levrt.entry import remote
 
     def work(x):
         return x + OFFSET
@@ -809,7 +809,7 @@ def test_a_program_of_a_package(bundle, workflow, tmp_path):
             "tool/parts.py": "def part():\n    return __name__\n",
             "tool/main.py": """
                 import sys
-                from levrt.remote import remote
+                from levrt.entry import remote
                 from .parts import part
 
                 @remote
