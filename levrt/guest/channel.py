@@ -42,29 +42,23 @@ class ChannelError(ConnectionError):
     """The workflow cannot be reached (any more)."""
 
 
-def connect(address: str, token: str) -> "Channel":
-    """`address` has ways to the workflow, the first that works is taken.
-
-    ``unix:<path>``: a socket to connect to; ``abstract:<name>``: a name to
-    listen at, for the relay. A comma stands between them.
-    """
-    for way in address.split(","):
-        kind, _, name = way.partition(":")
-        if kind == "abstract":
-            return Channel(_accept(name, token.encode()))
-        if kind != "unix":
-            raise ChannelError(
-                f"LEV_CHANNEL is {address!r}: not unix:<path> or abstract:<name>"
-            )
+def connect(way: str, token: str) -> "Channel":
+    """``unix:<path>``: a socket to connect to; ``abstract:<name>``: a name to
+    listen at, for the relay."""
+    kind, _, name = way.partition(":")
+    if kind == "unix":
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             sock.connect(name)
-        except OSError as error:
+        except BaseException:
             sock.close()
-            refused = error
-        else:
-            return Channel(sock)
-    raise refused
+            raise
+        return Channel(sock)
+    if kind == "abstract":
+        return Channel(_accept(name, token.encode()))
+    raise ChannelError(
+        f"LEV_CHANNEL has {way!r}: not unix:<path> or abstract:<name>"
+    )
 
 
 def _accept(name: str, token: bytes) -> _socket.socket:

@@ -30,15 +30,21 @@ def run(root: str) -> "NoReturn":
 
 
 def _greet() -> "tuple[Channel, dict[str, Any]]":
+    """By the first way that leads to the workflow; a comma stands between them.
+
+    A mounted socket may be there and lead nowhere: what counts is the answer.
+    """
     address = env.take_variable("LEV_CHANNEL") or ""
     token = env.take_variable("LEV_TOKEN") or ""
-    try:
-        channel = channel_module.connect(address, token)
-        answer = channel.hello(token, "%d.%d.%d" % sys.version_info[:3])
-    except OSError as e:
-        print(f"levrt: no way to the workflow by {address}: {e}", file=sys.stderr)
-        sys.exit(NO_CHANNEL)
-    return channel, answer
+    reasons = []
+    for way in address.split(","):
+        try:
+            channel = channel_module.connect(way, token)
+            return channel, channel.hello(token, "%d.%d.%d" % sys.version_info[:3])
+        except OSError as e:
+            reasons.append(f"{way}: {e}")
+    print("levrt: no way to the workflow by", "; ".join(reasons), file=sys.stderr)
+    sys.exit(NO_CHANNEL)
 
 
 def _line_buffered() -> None:

@@ -75,7 +75,7 @@ lev_channel_listen(const char *path, const struct lev_channel_events *ev,
     ch->path = strdup(path);
     /* Its directory is ours alone; the container's user is anybody. */
     if (ch->path == NULL || chmod(path, 0666) < 0 ||
-        listen(ch->listener, 1) < 0) {
+        listen(ch->listener, 8) < 0) {
         lev_error_errno(err, "make the guest's socket %s", path);
         return NULL;
     }
@@ -112,6 +112,20 @@ stop_listening(struct lev_channel *ch)
         unlink(ch->path);
         free(lev_steal(ch->path));
     }
+}
+
+/* Somebody else may have come first: until a hello was right, another one may
+ * come. False when there is nothing to wait at. */
+static bool
+wait_for_another(struct lev_channel *ch)
+{
+    if (ch->greeted || ch->listener < 0) {
+        return false;
+    }
+    lev_closep(&ch->fd);
+    ch->fd = -1;
+    lev_frame_reader_deinit(&ch->reader);
+    return true;
 }
 
 /* The connection ends, and with it what the guest may say. */
@@ -278,6 +292,7 @@ greet(struct lev_channel *ch, const struct lev_scope *scope,
         return protocol_error(err, "hello with a wrong token");
     }
     ch->greeted = true;
+    stop_listening(ch);
     return send_payload(ch, scope, err);
 }
 
@@ -396,7 +411,6 @@ take_connection(struct lev_channel *ch, struct lev_error *err)
                    ? 0
                    : lev_error_errno(err, "accept the guest");
     }
-    stop_listening(ch);
     return 0;
 }
 
@@ -437,33 +451,24 @@ receive_some(struct lev_channel *ch, char *buf, size_t len,
     return n < 0 && errno == ECONNRESET ? 0 : n;
 }
 
-int
-lev_channel_receive(struct lev_channel *ch, const struct lev_scope *scope,
-                    struct lev_error *err)
+/* Takes what is there and acts on it; 0, 1 at the end, -1. */
+static int
+receive(struct lev_channel *ch, const struct lev_scope *scope,
+        struct lev_error *err)
 {
     char buf[16 * 1024];
     size_t taken = 0;
     bson_t frame;
     int rc;
 
-    if (ch->over) {
-        return 0;
-    }
-    if (ch->exec == NULL && ch->fd < 0) {
-        return take_connection(ch, err);
-    }
     while (taken < RECEIVE_MAX) {
         ssize_t n = receive_some(ch, buf, sizeof(buf), err);
 
         if (n == -2) {
             return 0;
         }
-        if (n < 0) {
-            return -1;
-        }
-        if (n == 0) {
-            hang_up(ch);
-            return 0;
+        if (n <= 0) {
+            return n < 0 ? -1 : 1;
         }
         taken += (size_t)n;
         if (lev_frame_reader_feed(&ch->reader, buf, (size_t)n, err) < 0) {
@@ -479,4 +484,27 @@ lev_channel_receive(struct lev_channel *ch, const struct lev_scope *scope,
         }
     }
     return 0;
+}
+
+int
+lev_channel_receive(struct lev_channel *ch, const struct lev_scope *scope,
+                    struct lev_error *err)
+{
+    int rc;
+
+    if (ch->over) {
+        return 0;
+    }
+    if (ch->exec == NULL && ch->fd < 0) {
+        return take_connection(ch, err);
+    }
+    rc = receive(ch, scope, err);
+    if (rc != 0 && wait_for_another(ch)) {
+        return 0;
+    }
+    if (rc == 1) {
+        hang_up(ch);
+        return 0;
+    }
+    return rc;
 }
