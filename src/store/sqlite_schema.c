@@ -45,13 +45,16 @@ read_version(struct lev_db *db, int64_t *version, struct lev_error *err)
     int64_t id = 0, tables = 0;
 
     *version = 0;
-    if (read_int(db, "PRAGMA application_id", &id, err) < 0 ||
-        read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err) < 0)
-    {
+    /* The id after the tables, which come with it in one transaction: another
+     * process may be making both. */
+    if (read_int(db, "SELECT count(*) FROM sqlite_schema", &tables, err) < 0) {
         return -1;
     }
     if (tables == 0) {
         return 0;
+    }
+    if (read_int(db, "PRAGMA application_id", &id, err) < 0) {
+        return -1;
     }
     if (id != APPLICATION_ID) {
         return lev_error_set(err, LEV_E_STORE, SQLITE_NOTADB,
