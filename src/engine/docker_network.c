@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#define CREATE_TIMEOUT (30 * LEV_SECOND)
+
 static json_t *
 create_body(const char *name, const char *subnet, const char *const *labels,
             struct lev_error *err)
@@ -27,6 +29,21 @@ create_body(const char *name, const char *subnet, const char *const *labels,
     return lev_steal(body);
 }
 
+/* Without an answer the network may be there all the same, or come to be. */
+static void
+remove_unanswered(struct lev_docker *d, const char *name)
+{
+    struct lev_scope forever = {LEV_NEVER, NULL};
+    struct lev_scope scope = lev_scope_within(&forever, CREATE_TIMEOUT);
+    struct lev_error err;
+
+    if (lev_docker_network_remove(&d->base, &scope, name, &err) < 0) {
+        lev_log(d->base.log, LEV_WARNING, "lev.engine", "%s", err.msg);
+    }
+}
+
+/* Not cut short by a cancellation: the engine would make it nevertheless, and
+ * nobody would know its id. */
 int
 lev_docker_network_create(struct lev_engine *e, const struct lev_scope *scope,
                           const char *name, const char *subnet,
@@ -34,16 +51,25 @@ lev_docker_network_create(struct lev_engine *e, const struct lev_scope *scope,
                           struct lev_error *err)
 {
     struct lev_docker *d = lev_docker_of(e);
-    _cleanup_json_ json_t *body = create_body(name, subnet, labels, err);
+    struct lev_scope whole = {scope->deadline, NULL};
+    struct lev_scope bounded = lev_scope_within(&whole, CREATE_TIMEOUT);
+    _cleanup_json_ json_t *body = NULL;
     _cleanup_json_ json_t *answer = NULL;
     _cleanup_buf_ struct lev_buf path = {0};
     const char *text;
 
+    if (lev_scope_check(scope, err) < 0) {
+        return -1;
+    }
+    body = create_body(name, subnet, labels, err);
     if (body == NULL) {
         return -1;
     }
     lev_docker_path(d, &path, "/networks/create");
-    if (lev_docker_call(d, scope, "POST", &path, body, &answer, err) < 0) {
+    if (lev_docker_call(d, &bounded, "POST", &path, body, &answer, err) < 0) {
+        if (err->detail < 400) {
+            remove_unanswered(d, name);
+        }
         /* 403 at Docker 20.10, 400 at later ones, 500 at Podman. */
         if (strstr(err->msg, "overlaps") != NULL ||
             strstr(err->msg, "already used") != NULL ||
