@@ -7,13 +7,9 @@ failure.
 
 import inspect
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "fakes"))
-
 from engines import ENGINES, REMOTE_ENGINES, left_behind, open_engine
 from images import Images
 
@@ -94,3 +90,18 @@ def registry():
 def remote_engine(engine):
     """The same engine, reached over the network."""
     return open_engine(REMOTE_ENGINES, engine.name)
+
+
+@pytest.fixture(scope="session")
+def _gate(engine, scratch):
+    # As long as any session's loop: its network goes by the same way.
+    gate = engine.gate(str(scratch))
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def gate(_gate):
+    """The engine by a way that a test can hold up; its `url` names it."""
+    yield _gate
+    _gate.forget()

@@ -11,10 +11,17 @@ import io
 import json
 import os
 import socket
+import sys
 import tarfile
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+sys.path.append(str(Path(__file__).parents[1] / "fakes"))
+
+import gate
 
 SESSION = "zone.lev.session"
 ROLE = "zone.lev.role"
@@ -45,6 +52,28 @@ class Engine(Protocol):
     def untag(self, name: str) -> None: ...
     def occupy(self, name: str, image: str) -> Callable[[], None]:
         """A container of somebody else's with that name; what removes it."""
+
+    def gate(self, directory: str) -> "Gate":
+        """The same engine, by a way that can be held up."""
+
+
+class Gate(Protocol):
+    url: str
+
+    def hold(self, phase: str, *, answer: bool = False) -> "Hold":
+        """Stops the next run when it begins the phase (create, put, attach,
+        start, exec, inspect, remove), or when the engine has done its part."""
+
+    def forget(self) -> None:
+        """Holds nothing any more."""
+
+    def close(self) -> None: ...
+
+
+class Hold(Protocol):
+    reached: threading.Event
+
+    def release(self) -> None: ...
 
 
 class ApiError(Exception):
@@ -134,6 +163,9 @@ class DockerEngine:
         made = self._json("POST", "/containers/create", body, name=name)
         return lambda: self._remove(made["Id"])
 
+    def gate(self, directory: str) -> Gate:
+        return _DockerGate(directory, urllib.parse.urlsplit(self.url).path)
+
     def _remove(self, container: str) -> None:
         self._call("DELETE", f"/containers/{container}", force="1")
 
@@ -171,6 +203,33 @@ class DockerEngine:
             return _UnixConnection(url.path)
         assert url.hostname is not None
         return http.client.HTTPConnection(url.hostname, url.port, timeout=120)
+
+
+class _DockerGate:
+    _REQUESTS: ClassVar = {
+        "create": "POST .*/containers/create",
+        "put": "PUT .*/containers/[^/]*/archive",
+        "attach": "POST .*/containers/[^/]*/attach",
+        "start": "POST .*/containers/[^/]*/start",
+        "exec": "POST .*/exec/[^/]*/start",
+        "inspect": "GET .*/containers/[^/]*/json",
+        "remove": "DELETE .*/containers/",
+        "network": "POST .*/networks/create",
+    }
+
+    def __init__(self, directory: str, target: str) -> None:
+        path = f"{directory}/gate.sock"
+        self._gate = gate.Gate(path, target)
+        self.url = f"unix://{path}"
+
+    def hold(self, phase: str, *, answer: bool = False) -> Hold:
+        return self._gate.hold(self._REQUESTS[phase], answer=answer)
+
+    def forget(self) -> None:
+        self._gate.forget()
+
+    def close(self) -> None:
+        self._gate.close()
 
 
 def _filter(session: str | None) -> str:

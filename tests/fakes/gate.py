@@ -1,0 +1,154 @@
+"""A proxy before a real engine's socket that holds requests where a test says.
+
+A real engine passes each phase too fast to be met in it. `hold(pattern)` stops
+the next request whose first line matches, before it reaches the engine, or its
+answer on the way back; `reached` says that it is there; `release()` lets it go
+on. Everything else passes through untouched.
+"""
+
+import contextlib
+import re
+import socket
+import threading
+
+
+class Hold:
+    """One stop, for the first request that matches."""
+
+    def __init__(self, pattern: str, answer: bool) -> None:
+        self.pattern = re.compile(pattern)
+        self.answer = answer
+        self.reached = threading.Event()
+        self._released = threading.Event()
+        self._taken = False
+
+    def take(self, line: str, answer: bool) -> bool:
+        if self._taken or answer != self.answer or not self.pattern.search(line):
+            return False
+        self._taken = True
+        return True
+
+    def stop_here(self) -> None:
+        self.reached.set()
+        self._released.wait()
+
+    def release(self) -> None:
+        self._released.set()
+
+
+class Gate:
+    """Listens on the unix socket `path`; the engine is behind `target`."""
+
+    def __init__(self, path: str, target: str) -> None:
+        self.target = target
+        self.holds: list[Hold] = []
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def hold(self, pattern: str, *, answer: bool = False) -> Hold:
+        hold = Hold(pattern, answer)
+        with self._lock:
+            self.holds.append(hold)
+        return hold
+
+    def forget(self) -> None:
+        with self._lock:
+            holds, self.holds = self.holds, []
+        for hold in holds:
+            hold.release()
+
+    def close(self) -> None:
+        self.forget()
+        self._shut(self._listener)
+        self._threads[0].join()
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            self._shut(connection)
+        for thread in self._threads[1:]:
+            thread.join()
+        for connection in connections:
+            connection.close()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            engine = socket.socket(socket.AF_UNIX)
+            engine.connect(self.target)
+            asked: list[str] = []
+            with self._lock:
+                self._open |= {client, engine}
+            for work in (
+                lambda c=client, e=engine, a=asked: self._requests(c, e, a),
+                lambda c=client, e=engine, a=asked: self._answers(e, c, a),
+            ):
+                thread = threading.Thread(target=work)
+                self._threads.append(thread)
+                thread.start()
+
+    def _requests(
+        self, client: socket.socket, engine: socket.socket, asked: list[str]
+    ) -> None:
+        with contextlib.suppress(OSError):
+            reader = client.makefile("rb", 65536)
+            while head := _head(reader):
+                line = head.split(b"\r\n", 1)[0].decode()
+                asked.append(line)
+                self._stop(line, answer=False)
+                engine.sendall(head)
+                left = _length(head)
+                if left is None:  # upgraded: whatever follows is a stream
+                    left = 1 << 62
+                while left and (data := reader.read1(min(left, 65536))):
+                    engine.sendall(data)
+                    left -= len(data)
+        self._shut(engine, socket.SHUT_WR)
+
+    def _answers(
+        self, engine: socket.socket, client: socket.socket, asked: list[str]
+    ) -> None:
+        seen = 0
+        with contextlib.suppress(OSError):
+            while data := engine.recv(65536):
+                if len(asked) > seen:
+                    seen = len(asked)
+                    self._stop(asked[-1], answer=True)
+                client.sendall(data)
+        # The client learns of the engine's end, and that ends _requests too.
+        self._shut(client)
+
+    def _stop(self, line: str, *, answer: bool) -> None:
+        with self._lock:
+            hold = next((h for h in self.holds if h.take(line, answer)), None)
+        if hold is not None:
+            hold.stop_here()
+
+    @staticmethod
+    def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(how)
+
+
+def _head(reader) -> bytes:
+    head = b""
+    while line := reader.readline():
+        head += line
+        if line == b"\r\n":
+            return head
+    return b""
+
+
+def _length(head: bytes) -> int | None:
+    if re.search(rb"(?im)^upgrade:", head):
+        return None
+    found = re.search(rb"(?im)^content-length: *(\d+)", head)
+    return int(found[1]) if found else 0
