@@ -26,13 +26,16 @@ start() {
     echo $! >"$scratch/$name.pid"
 }
 
+# Whatever runs as process 1 here may be late to reap what has ended.
+alive() { grep -q '^State:.[^ZX]' "/proc/$1/status" 2>/dev/null; }
+
 # stop NAME SECONDS: by its pid; killed when it is still there then.
 stop() {
     local pid i
     pid=$(cat "$scratch/$1.pid" 2>/dev/null) || return 0
     kill "$pid" 2>/dev/null || return 0
     for ((i = 0; i < $2 * 10; i++)); do
-        kill -0 "$pid" 2>/dev/null || return 0
+        alive "$pid" || return 0
         sleep 0.1
     done
     kill -9 "$pid" 2>/dev/null || true
@@ -44,7 +47,7 @@ wait_for() {
     shift
     for ((i = 0; i < 600; i++)); do
         "$@" >/dev/null 2>&1 && return
-        kill -0 "$(cat "$scratch/$name.pid")" 2>/dev/null || break
+        alive "$(cat "$scratch/$name.pid")" || break
         sleep 0.1
     done
     cat "$scratch/logs/$name" >&2

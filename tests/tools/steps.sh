@@ -11,7 +11,7 @@ main() {
         printf '%s\n' "${steps[@]}"
         return
     fi
-    local step wanted=("$@")
+    local step wanted=(packages python "$@")
     for step in "$@"; do
         declare -F "step_$step" >/dev/null || fail "no step $step; see --list"
     done
@@ -29,18 +29,23 @@ main() {
     cat "$scratch/summary" 2>/dev/null || true
 }
 
-# Not `if run`: bash would ignore every failure inside but the last.
+# A step is a process group of its own, so that all of it can be interrupted.
+# (And not `if step`: bash would ignore every failure inside but the last.)
 run_step() {
     local log=$scratch/logs/$1 start=$SECONDS status
     printf '%-14s' "$1"
-    set +e
+    set +e -m
     (
-        set -e
-        trap - EXIT
+        set -e +m
+        trap - EXIT INT TERM HUP
         "step_$1"
-    ) >"$log" 2>&1 </dev/null
+    ) >"$log" 2>&1 </dev/null &
+    step_pid=$!
+    set +m
+    wait "$step_pid"
     status=$?
     set -e
+    step_pid=
     if [ $status -eq 0 ]; then
         printf ' ok %4d s\n' $((SECONDS - start))
     else
@@ -53,9 +58,18 @@ run_step() {
 # A line that is shown again at the very end.
 summarize() { printf '%-14s %s\n' "$1" "$2" >>"$scratch/summary"; }
 
+interrupt() {
+    if [ -n "${step_pid:-}" ]; then
+        kill -- "-$step_pid"
+        wait "$step_pid" || true
+    fi
+    exit 130
+}
+
 clean_up() {
     local status=$?
-    trap - EXIT INT TERM HUP
+    trap - EXIT
+    trap '' INT TERM HUP
     set +e
     stop_engine
     rm -rf --one-file-system "$scratch"
@@ -106,7 +120,7 @@ make_venv() {
 # Versions of Python that there is an environment for.
 versions() {
     local path
-    for path in "$cache"/venv-*; do
+    for path in "$cache"/venv-3.*; do
         printf '%s\n' "${path##*-}"
     done
 }
@@ -126,7 +140,7 @@ configure() {
     local source=$1 build=$2
     shift 2
     cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-        "-DPython_EXECUTABLE=$venv/bin/python" "$@"
+        -DCMAKE_C_FLAGS= "-DPython_EXECUTABLE=$venv/bin/python" "$@"
 }
 
 # A build puts the extension beside its sources: each has sources of its own.
