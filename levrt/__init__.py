@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from levrt.args import cli
     from levrt.collection import Collection
     from levrt.concurrent import Concurrent
+    from levrt.entry import remote
     from levrt.errors import (
         Conflict,
         DeadlineExceeded,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from levrt.glue import RunRecord
     from levrt.logs import LogLine
     from levrt.namespace import lev, lev as ctx
-    from levrt.entry import remote
     from levrt.session import run
 
 __all__ = [

@@ -13,10 +13,10 @@ from typing import Any, Generic, Literal, TypeVar, final
 
 from levrt._guest import ObjectId as ObjectId, decode as decode, encode as encode
 from levrt.collection import Collection, Find
+from levrt.entry import RemoteCall, RemoteFunction
 from levrt.files import Digest
 from levrt.glue import RunRecord
 from levrt.logs import LogLine
-from levrt.entry import RemoteCall, RemoteFunction
 
 _T = TypeVar("_T")
 _File = bytes | str | os.PathLike[str] | Digest
@@ -119,6 +119,9 @@ class Session:
 
     def close(self) -> Op[None]:
         """Stop what runs, wait for it, remove what is left, and the networks."""
+
+    def close_now(self, seconds: float, /) -> None:
+        """As close(), where there is no event loop; waits at most *seconds*."""
 
 @final
 class Cursor:

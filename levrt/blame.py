@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import closure
+from .entry import RemoteFunction
 from .modules import is_workflows
 from .names import referred_globals
-from .entry import RemoteFunction
 
 
 @dataclass(frozen=True, slots=True)

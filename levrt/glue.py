@@ -1,6 +1,7 @@
 """What the C half calls: parts that are words, files or loops, not work."""
 
 import ast
+import asyncio
 import builtins
 import contextlib
 import logging
@@ -16,7 +17,7 @@ from levrt.collection import Collection as collection
 from levrt.files import Digest
 from levrt.logs import follow_logs, log_lines
 from levrt.namespace import namespace_prefix
-from levrt.session import current_session
+from levrt.session import close_of_loop, current_session, forget_loop
 
 if TYPE_CHECKING:
     from levrt._levrt import Bridge, Document, Task
@@ -268,19 +269,20 @@ def wants_output() -> bool:
     return logging.getLogger("lev.ctr").isEnabledFor(logging.DEBUG)
 
 
-# Loops that are watched, with what watches them: a generator that is dropped
-# would be closed at once.
-_watchers: set[AsyncGenerator[None, None]] = set()
+# Loops in use, each with its bridge and what watches for its end: a generator
+# that is dropped would be closed at once.
+_watched: dict[
+    asyncio.AbstractEventLoop, tuple["Bridge", AsyncGenerator[None, None]]
+] = {}
 
 
 async def _until_shutdown(bridge: "Bridge") -> AsyncGenerator[None, None]:
-    from levrt.session import close_of_loop
-
     try:
         yield
     finally:
         await close_of_loop()
         bridge.close()
+        _watched.pop(asyncio.get_running_loop(), None)
 
 
 def watch_loop(bridge: "Bridge") -> None:
@@ -290,9 +292,11 @@ def watch_loop(bridge: "Bridge") -> None:
     ``asyncio.run`` and its like call, closes every asynchronous generator that
     has begun: this one begins here and then waits for just that.
     """
+    for loop in [loop for loop in _watched if loop.is_closed()]:
+        forget_loop(loop)  # closed without a shutdown
+        _watched.pop(loop)[0].close()
     watcher = _until_shutdown(bridge)
     begin = watcher.__anext__()
     with contextlib.suppress(StopIteration):
         begin.send(None)
-    _watchers.difference_update([w for w in _watchers if w.ag_frame is None])
-    _watchers.add(watcher)
+    _watched[asyncio.get_running_loop()] = (bridge, watcher)

@@ -31,7 +31,8 @@ def _check_name(name: object) -> str:
         raise TypeError(f"a namespace's name must be str, not {type(name).__name__}")
     if not name or any(c in name for c in "|$\0"):
         raise ValueError(
-            f"a namespace's name must not be empty nor contain '|', '$' or NUL: {name!r}"
+            "a namespace's name must not be empty nor contain '|', '$' or NUL:"
+            f" {name!r}"
         )
     return name
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from levrt._levrt import Document, ObjectId, Op, Session
@@ -71,6 +71,17 @@ class Job:
         if first is not None:
             raise first
 
+    def abandon(self) -> None:
+        """Its loop has gone without a shutdown: kill what runs, remove the rest."""
+        left = self.session.stop(True)
+        if left:
+            _log.warning(
+                "an event loop was given up while %d runs were under way: they are"
+                " killed. Use asyncio.run() or levrt.run().",
+                left,
+            )
+        self.session.close_now(30.0)
+
 
 def _emit(level: int, name: str, text: str) -> None:
     logging.getLogger(name).log(level, "%s", text)
@@ -124,24 +135,25 @@ async def close_of_loop() -> None:
         await job.close()
 
 
+def forget_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """One that was closed without a shutdown: nothing can be awaited on it."""
+    job = _jobs.pop(loop, None)
+    if job is not None:
+        job.abandon()
+
+
 def _script_name() -> str:
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)
     return os.path.splitext(os.path.basename(path))[0] if path else "main"
 
 
-def _warn_of_open_jobs() -> None:
+def _abandon_jobs() -> None:
     for job in list(_jobs.values()):
-        left = job.session.stop(True)
-        if left:
-            _log.warning(
-                "the program ends without its event loop having shut down; %d runs"
-                " are killed. Use asyncio.run() or levrt.run().",
-                left,
-            )
+        job.abandon()
 
 
-atexit.register(_warn_of_open_jobs)
+atexit.register(_abandon_jobs)
 
 
 class _Interrupts:
@@ -182,9 +194,7 @@ def _interruptible(interrupts: _Interrupts) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-async def _main(
-    main: Awaitable[_T], config: Config, interrupts: _Interrupts
-) -> _T:
+async def _main(main: Awaitable[_T], config: Config, interrupts: _Interrupts) -> _T:
     loop = asyncio.get_running_loop()
     job = _jobs[loop] = Job(_script_name(), config)
     interrupts.job = job
@@ -225,5 +235,5 @@ def run(main: Awaitable[_T], *, db: str | None = None) -> _T:
             raise KeyboardInterrupt from None
         raise
     finally:
-        if isinstance(main, Coroutine):
-            cast(Coroutine[Any, Any, Any], main).close()
+        if isinstance(main, Coroutine):  # not awaited, where the setup failed
+            main.close()

@@ -56,9 +56,7 @@ def connect(way: str, token: str) -> "Channel":
         return Channel(sock)
     if kind == "abstract":
         return Channel(_accept(name, token.encode()))
-    raise ChannelError(
-        f"LEV_CHANNEL has {way!r}: not unix:<path> or abstract:<name>"
-    )
+    raise ChannelError(f"LEV_CHANNEL has {way!r}: not unix:<path> or abstract:<name>")
 
 
 def _accept(name: str, token: bytes) -> _socket.socket:

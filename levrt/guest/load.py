@@ -18,8 +18,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CellType, CodeType, FunctionType
-    from types import ModuleType as _Module
+    from types import CellType, CodeType, FunctionType, ModuleType as _Module
     from typing import Any, NoReturn
 else:
     _Module = type(sys)

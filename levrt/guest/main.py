@@ -3,8 +3,7 @@
 import posix
 import sys
 
-from levrt.guest import channel as channel_module
-from levrt.guest import env, load
+from levrt.guest import channel as channel_module, env, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -31,19 +31,36 @@ Bridge_drain(Bridge *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+/* A loop that is closed reads nothing any more, and says so when asked. */
+static int
+leave_loop(Bridge *self)
+{
+    _cleanup_pydecref_ PyObject *closed =
+        PyObject_CallMethod(self->loop, "is_closed", NULL);
+    _cleanup_pydecref_ PyObject *ok = NULL;
+
+    if (closed == NULL) {
+        return -1;
+    }
+    if (closed == Py_True) {
+        return 0;
+    }
+    ok = PyObject_CallMethod(self->loop, "remove_reader", "i",
+                             lev_compq_fd(self->queue));
+    return ok == NULL ? -1 : 0;
+}
+
 static PyObject *
 Bridge_close(Bridge *self, PyObject *Py_UNUSED(unused))
 {
     struct levpy_state *st = levpy_state_of((PyObject *)self);
-    _cleanup_pydecref_ PyObject *ok = NULL, *gone = NULL;
+    _cleanup_pydecref_ PyObject *gone = NULL;
 
     if (self->loop == NULL) {
         Py_RETURN_NONE;
     }
-    ok = PyObject_CallMethod(self->loop, "remove_reader", "i",
-                             lev_compq_fd(self->queue));
     gone = PyObject_CallMethod(st->bridges, "pop", "OO", self->loop, Py_None);
-    if (ok == NULL || gone == NULL) {
+    if (gone == NULL || leave_loop(self) < 0) {
         return NULL;
     }
     Py_CLEAR(self->loop);

@@ -659,6 +659,31 @@ Session_close(Session *self, PyObject *Py_UNUSED(unused))
                                      (PyObject *)self);
 }
 
+static int64_t
+seconds(double s)
+{
+    return s <= 0       ? 0
+           : s >= 9.0e9 ? LEV_NEVER
+                        : (int64_t)(s * (double)LEV_SECOND);
+}
+
+static PyObject *
+Session_close_now(Session *self, PyObject *arg)
+{
+    double limit = PyFloat_AsDouble(arg);
+    const struct lev_scope forever = {LEV_NEVER, NULL};
+    struct lev_scope scope;
+
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    scope = lev_scope_within(&forever, seconds(limit));
+    Py_BEGIN_ALLOW_THREADS
+    lev_session_close(self->core, &scope);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 /* ---- the type ---- */
 
 Session *
@@ -672,14 +697,6 @@ levpy_session_current(struct levpy_state *st)
         Py_CLEAR(session);
     }
     return (Session *)session;
-}
-
-static int64_t
-seconds(double s)
-{
-    return s <= 0       ? 0
-           : s >= 9.0e9 ? LEV_NEVER
-                        : (int64_t)(s * (double)LEV_SECOND);
 }
 
 static char **
@@ -847,6 +864,8 @@ static PyMethodDef Session_methods[] = {
      levrt_Session_collections_DOC},
     {"close", (PyCFunction)Session_close, METH_NOARGS,
      levrt_Session_close_DOC},
+    {"close_now", (PyCFunction)Session_close_now, METH_O,
+     levrt_Session_close_now_DOC},
     {NULL, NULL, 0, NULL},
 };
 

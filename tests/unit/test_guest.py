@@ -509,7 +509,7 @@ def test_the_workflow_goes_away(bundle, tmp_path):
 def test_only_in_the_workflow(run):
     def entry():
         import levrt
-        from levrt import Cr, Concurrent, TaskFailed, lev
+        from levrt import Concurrent, Cr, TaskFailed, lev
 
         said = []
         for misuse in (

@@ -502,9 +502,8 @@ def test_a_sibling_module_imported_inside(workflow, result):
     workflow(helpers=HELPERS, other="import helpers\nX = helpers.parse(5)\n")
 
     def entry():
-        from helpers import locked, parse
-
         import other
+        from helpers import locked, parse
 
         return [parse(1), locked(), other.X, other.__file__]
 
