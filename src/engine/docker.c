@@ -225,6 +225,7 @@ take_info(struct lev_docker *d, const json_t *answer)
     if (name == NULL || strcmp(name, "Engine") == 0) {
         name = "Docker Engine";
     }
+    d->podman = strcmp(name, "Podman Engine") == 0;
     take_text(info->name, sizeof(info->name), name);
     take_text(info->version, sizeof(info->version),
               lev_json_str(answer, "Version"));

@@ -37,6 +37,7 @@ struct lev_docker {
     char prefix[16];     /* of every path: "/v1.41" */
     char *docker_config; /* directory, or NULL */
     char go_arch[16];    /* as the engine calls it: "amd64" */
+    bool podman;         /* its compatible socket */
     bool remote;         /* by TCP: containers never see our files */
 
     struct lev_gate images_gate; /* making the empty image */

@@ -31,7 +31,9 @@ lev_docker_put(struct lev_engine *e, const struct lev_scope *scope,
     if (lev_http_request(d->http, scope, &req, &resp, err) < 0 ||
         lev_docker_status(&resp, err) < 0)
     {
-        if (strstr(err->msg, "cannot overwrite") != NULL) {
+        if (strstr(err->msg, "cannot overwrite") != NULL ||
+            (d->podman && strstr(err->msg, "file exists") != NULL))
+        {
             err->code = LEV_E_CONFLICT;
         }
         return lev_error_wrap(err, "put files into container %.12s", id);

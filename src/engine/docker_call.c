@@ -51,7 +51,21 @@ hint_for(const char *message)
     return NULL;
 }
 
-/* Of "error" answers: {"message": …}; Podman adds a "cause". */
+/* Podman prints a structure of its own, which is longer than any message, and
+ * then what was wrong. */
+static const char *
+skip_dump(const char *message)
+{
+    const char *dump = strstr(message, "copier.request{");
+    const char *end = NULL;
+
+    for (const char *p = dump; p != NULL; p = strstr(p + 1, "}: ")) {
+        end = p == dump ? end : p + 3;
+    }
+    return end == NULL ? message : end;
+}
+
+/* Of "error" answers: {"message": …}. */
 static void
 message_of(const struct lev_http_response *resp, char *text, size_t size)
 {
@@ -63,6 +77,7 @@ message_of(const struct lev_http_response *resp, char *text, size_t size)
     if (message == NULL) {
         message = lev_buf_text(&resp->body);
     }
+    message = skip_dump(message);
     len = strnlen(message, size - 1);
     while (len > 0 && strchr("\r\n ", message[len - 1]) != NULL) {
         len--;
@@ -82,9 +97,11 @@ code_of(long status, const char *message)
     {
         return LEV_E_IMAGE_NOT_FOUND;
     }
-    return status == 404   ? LEV_E_NOT_FOUND
-           : status == 409 ? LEV_E_CONFLICT
-                           : LEV_E_ENGINE;
+    /* Podman answers 500 to what its containers are not ready for. */
+    if (status == 409 || strstr(message, "container state improper") != NULL) {
+        return LEV_E_CONFLICT;
+    }
+    return status == 404 ? LEV_E_NOT_FOUND : LEV_E_ENGINE;
 }
 
 int

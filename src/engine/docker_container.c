@@ -191,6 +191,10 @@ post_create(struct lev_docker *d, const struct lev_scope *scope,
         if (err->detail < 400) {
             *id = strdup(name);
         }
+        /* 409 at Docker, 500 at Podman. */
+        if (strstr(err->msg, "already in use") != NULL) {
+            err->code = LEV_E_CONFLICT;
+        }
         return -1;
     }
     log_warnings(d, name, answer);
@@ -315,16 +319,27 @@ first_of_subnet(const char *subnet, char address[64])
 }
 
 static int
+get_network(struct lev_docker *d, const struct lev_scope *scope,
+            const char *name, json_t **answer, struct lev_error *err)
+{
+    _cleanup_buf_ struct lev_buf path = {0};
+
+    lev_docker_path(d, &path, "/networks/%s", name);
+    if (lev_docker_call(d, scope, "GET", &path, NULL, answer, err) < 0) {
+        return lev_error_wrap(err, "inspect network %.64s", name);
+    }
+    return 0;
+}
+
+static int
 gateway(struct lev_docker *d, const struct lev_scope *scope,
         const char *network, char address[64], struct lev_error *err)
 {
     const char *name = network == NULL ? "bridge" : network;
-    _cleanup_buf_ struct lev_buf path = {0};
     _cleanup_json_ json_t *answer = NULL;
 
-    lev_docker_path(d, &path, "/networks/%s", name);
-    if (lev_docker_call(d, scope, "GET", &path, NULL, &answer, err) < 0) {
-        return lev_error_wrap(err, "inspect network %s", name);
+    if (get_network(d, scope, name, &answer, err) < 0) {
+        return -1;
     }
     if (copy_address(lev_json_str(answer, "IPAM.Config.0.Gateway"), address) <
             0 &&
@@ -362,6 +377,28 @@ address_in(const json_t *networks, const char *network)
     return NULL;
 }
 
+/* Podman's endpoints have no network's id: its name is asked for. */
+static int
+find_address(struct lev_docker *d, const struct lev_scope *scope,
+             const json_t *networks, const char *network, char address[64],
+             struct lev_error *err)
+{
+    _cleanup_json_ json_t *answer = NULL;
+
+    if (copy_address(address_in(networks, network), address) == 0) {
+        return 1;
+    }
+    if (network == NULL || !d->podman) {
+        return 0;
+    }
+    if (get_network(d, scope, network, &answer, err) < 0) {
+        return -1;
+    }
+    network = lev_json_str(answer, "Name");
+    return network != NULL &&
+           copy_address(address_in(networks, network), address) == 0;
+}
+
 int
 lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
                    const char *id, const char *network, char address[64],
@@ -370,6 +407,7 @@ lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
     struct lev_docker *d = lev_docker_of(e);
     _cleanup_json_ json_t *answer = NULL;
     const char *mode;
+    int found;
 
     if (get_container(d, scope, id, &answer, err) < 0) {
         return -1;
@@ -378,11 +416,10 @@ lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
     if (mode != NULL && strcmp(mode, "host") == 0) {
         return gateway(d, scope, network, address, err);
     }
-    if (copy_address(
-            address_in(lev_json_get(answer, "NetworkSettings.Networks"),
-                       network),
-            address) < 0)
-    {
+    found = find_address(d, scope,
+                         lev_json_get(answer, "NetworkSettings.Networks"),
+                         network, address, err);
+    if (found == 0) {
         return lev_error_set(err, LEV_E_NOT_FOUND, 0,
                              "container %.12s has no address on network %s%s",
                              id, network == NULL ? "(any)" : network,
@@ -390,7 +427,7 @@ lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
                                  ? ""
                                  : ": it does not run (any more)");
     }
-    return 0;
+    return found < 0 ? -1 : 0;
 }
 
 /* Somebody else's removal is under way: wait until the container is gone. */

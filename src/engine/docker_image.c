@@ -329,9 +329,13 @@ commit(struct lev_docker *d, const struct lev_scope *scope, const char *id,
         lev_error_set(err, LEV_E_ENGINE, 0, "the engine's answer has no Id");
         return NULL;
     }
-    image = strdup(text);
-    if (image == NULL) {
+    /* Podman leaves the algorithm out here, and takes what is left for a name.
+     */
+    if (asprintf(&image, "%s%s", strchr(text, ':') == NULL ? "sha256:" : "",
+                 text) < 0)
+    {
         lev_error_nomem(err, "commit");
+        return NULL;
     }
     return image;
 }

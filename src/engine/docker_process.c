@@ -181,7 +181,7 @@ lev_docker_start(struct lev_process *p, const struct lev_scope *scope,
         lev_http_transfer_end(lev_steal(p->wait));
         /* The container is there but cannot be run as it was asked for. */
         if (err->detail >= 400 && err->code != LEV_E_CONFLICT &&
-            strstr(err->msg, "No such container") == NULL)
+            strcasestr(err->msg, "no such container") == NULL)
         {
             err->code = LEV_E_START;
         }
