@@ -9,7 +9,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from types import GenericAlias
 from typing import Any, Generic, Literal, TypeVar, final
+
+from typing_extensions import disjoint_base
 
 from levrt._guest import ObjectId as ObjectId, decode as decode, encode as encode
 from levrt.collection import Collection, Find
@@ -53,14 +56,24 @@ class Op(Coroutine[Any, Any, _T], Generic[_T]):
         """Cancel it without waiting; its session waits."""
 
     @property
-    def cr_running(self) -> bool: ...
+    def cr_running(self) -> bool:
+        """Whether it has started and not ended."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with an error that nobody was given yet."""
+
+    # A coroutine's names, for the repr of tasks.
+    __name__: str
+    __qualname__: str
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
 @final
 class Session:
     """What the runs of one job share: engines, document store, log records."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         job: str,
         user: str,
@@ -74,7 +87,7 @@ class Session:
         ready_timeout: float,
         grace: float,
         log: Callable[[int, str, str], None],
-    ) -> None: ...
+    ) -> Session: ...
     @property
     def id(self) -> str:
         """24 hexadecimal digits; the label ``zone.lev.session``."""
@@ -95,12 +108,8 @@ class Session:
         *,
         upsert: bool = False,
         multi: bool = False,
-        ordered: bool = False,
     ) -> Op[tuple[int, int, Any]]:
-        """Update documents: (matched, modified, upserted id or None).
-
-        *ordered*: after all ordered updates of this session that began before.
-        """
+        """Update documents: (matched, modified, upserted id or None)."""
 
     def insert(self, coll: str, documents: Sequence[Mapping[str, Any]]) -> Op[None]:
         """Append documents, all or none."""
@@ -112,7 +121,13 @@ class Session:
         """The names of the collections, sorted."""
 
     def document(self, coll: str, oid: ObjectId) -> Document:
-        """The document with that ``_id``, whether or not it exists yet."""
+        """The document with that ``_id``, whether or not it exists yet.
+
+        Its writes and reads take place in the order in which they begin.
+        """
+
+    def flush(self) -> Op[None]:
+        """Wait for the ordered writes that have begun, however they end."""
 
     def stop(self, hurry: bool = False) -> int:
         """Stop every run that has not ended; how many. *hurry*: kill them now."""
@@ -127,8 +142,8 @@ class Session:
 class Cursor:
     """The documents of a find, batch by batch."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         session: Session,
         coll: str,
         query: Mapping[str, Any] | None = None,
@@ -136,10 +151,11 @@ class Cursor:
         sort: Mapping[str, int] | None = None,
         skip: int = 0,
         limit: int = 0,
-    ) -> None: ...
+    ) -> Cursor: ...
     def next_batch(self, size: int, /) -> Op[list[dict[str, Any]]]:
         """The next documents, at most *size* and about 16 MiB; [] at the end."""
 
+@disjoint_base
 class Cr:
     """What to run: an image, and how. Awaiting it runs it, to its document.
 

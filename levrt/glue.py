@@ -280,9 +280,11 @@ async def _until_shutdown(bridge: "Bridge") -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        await close_of_loop()
-        bridge.close()
-        _watched.pop(asyncio.get_running_loop(), None)
+        try:
+            await close_of_loop()
+        finally:
+            bridge.close()
+            _watched.pop(asyncio.get_running_loop(), None)
 
 
 def watch_loop(bridge: "Bridge") -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["Lev", "Namespace", "lev"]
 
 _log = logging.getLogger("lev")
-_names: ContextVar[tuple[str, ...]] = ContextVar("levrt.namespace", default=())
+# The namespaces that are active, outermost first.
+_active: ContextVar[tuple["Namespace", ...]] = ContextVar("levrt.namespace", default=())
 
 
 def namespace_prefix() -> str:
     """The current namespace as collections are named by it; "" at the root."""
-    return "|".join(_names.get())
+    return "|".join(name for space in _active.get() for name in space._names)
 
 
 def _own_collection() -> str:
@@ -34,27 +35,31 @@ def _check_name(name: object) -> str:
             "a namespace's name must not be empty nor contain '|', '$' or NUL:"
             f" {name!r}"
         )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"a namespace's name must be text, without lone surrogates: {name!r}"
+        ) from None
     return name
 
 
 class Namespace:
     """``lev / "a" / "b"``: entered with ``with``, as often as wanted."""
 
+    __slots__ = ("_names",)
+
     def __init__(self, names: tuple[str, ...]) -> None:
-        self._added = names
-        self._tokens: ContextVar[tuple[Token[tuple[str, ...]], ...]] = ContextVar(
-            "levrt.namespace.tokens", default=()
-        )
+        self._names = names
 
     def __truediv__(self, name: str) -> "Namespace":
-        return Namespace((*self._added, _check_name(name)))
+        return Namespace((*self._names, _check_name(name)))
 
     def __enter__(self) -> Document:
         from levrt.session import current_job
 
         job = current_job()  # first: it raises outside of a loop
-        token = _names.set((*_names.get(), *self._added))
-        self._tokens.set((*self._tokens.get(), token))
+        _active.set((*_active.get(), self))
         return job.document(_own_collection())
 
     def __exit__(
@@ -63,12 +68,17 @@ class Namespace:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        *rest, token = self._tokens.get()
-        self._tokens.set(tuple(rest))
-        _names.reset(token)
+        active = list(_active.get())
+        # The innermost one, mostly the last.
+        for i in reversed(range(len(active))):
+            if active[i] is self:
+                del active[i]
+                _active.set(tuple(active))
+                return
+        raise RuntimeError(f"{self!r} is left in a task that has not entered it")
 
     def __repr__(self) -> str:
-        return " / ".join(["lev", *map(repr, self._added)])
+        return " / ".join(["lev", *map(repr, self._names)])
 
 
 class Lev:
@@ -85,7 +95,7 @@ class Lev:
 
     def set(
         self, data: Mapping[str, Any] | str | None = None, *args: Any, **kwargs: Any
-    ) -> Op[Any]:
+    ) -> Op[None]:
         """Merge keys into the namespace's document, as MongoDB's ``$set``.
 
         The write starts at once, after those that began before it; awaiting the
@@ -93,21 +103,14 @@ class Lev:
         Raises TypeError or ValueError, naming the key's path, for what BSON cannot
         hold.
         """
-        from levrt.glue import merge_set
         from levrt.session import current_job
 
         job = current_job()
-        doc = job.document(_own_collection())
-        change = {"$set": merge_set(data, *args, **kwargs)}
-        op = begin(
-            job.session.update(
-                _own_collection(), doc.filter, change, upsert=True, ordered=True
-            )
-        )
+        op = begin(job.document(_own_collection()).set(data, *args, **kwargs))
         job.track(op)
         return op
 
-    def update(self, data: Mapping[str, Any]) -> Op[Any]:
+    def update(self, data: Mapping[str, Any]) -> Op[None]:
         """``set(data)``."""
         return self.set(data)
 

@@ -43,7 +43,8 @@ class Job:
             log=_emit,
         )
         self._documents: dict[str, Document] = {}
-        self._writes: list[Op[Any]] = []
+        self._writes: list[Op[None]] = []
+        self._writes_bound = 64
 
     def document(self, coll: str) -> Document:
         """The namespace's own document of this job."""
@@ -51,25 +52,21 @@ class Job:
             self._documents[coll] = self.session.document(coll, ObjectId())
         return self._documents[coll]
 
-    def track(self, op: Op[Any]) -> None:
+    def track(self, op: Op[None]) -> None:
         """A write that has begun: the session ends only when it is stored."""
-        self._writes = [w for w in self._writes if w.cr_running]
+        if len(self._writes) >= self._writes_bound:
+            self._writes = [w for w in self._writes if w.cr_running or w.failed]
+            self._writes_bound = 2 * len(self._writes) + 64
         self._writes.append(op)
 
-    async def close(self) -> None:
-        first: Exception | None = None
-        for op in self._writes:
-            try:
-                await op
-            except RuntimeError:
-                pass  # awaited by the workflow, which has its outcome
-            except Exception as exc:
-                _log.error("lev.set: %s", exc)
-                first = first or exc
-        self._writes = []
-        await self.session.close()
-        if first is not None:
-            raise first
+    async def close(self) -> list[Exception]:
+        """End the session; the errors of writes that nobody was given."""
+        try:
+            await self.session.flush()
+            return [exc for op in self._writes if (exc := await _error_of(op))]
+        finally:
+            self._writes = []
+            await self.session.close()
 
     def abandon(self) -> None:
         """Its loop has gone without a shutdown: kill what runs, remove the rest."""
@@ -81,6 +78,17 @@ class Job:
                 left,
             )
         self.session.close_now(30.0)
+
+
+async def _error_of(op: Op[None]) -> Exception | None:
+    if not op.failed:
+        return None  # stored, or awaited by the workflow, which has its error
+    try:
+        await op
+    except Exception as exc:
+        _log.error("lev.set: %s", exc)
+        return exc
+    return None
 
 
 def _emit(level: int, name: str, text: str) -> None:
@@ -132,7 +140,8 @@ async def close_of_loop() -> None:
     """What the end of a loop means for the job that was implicit in it."""
     job = _jobs.pop(asyncio.get_running_loop(), None)
     if job is not None:
-        await job.close()
+        for exc in await job.close():
+            raise exc
 
 
 def forget_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -205,11 +214,20 @@ async def _main(main: Awaitable[_T], config: Config, interrupts: _Interrupts) ->
     for line in config.describe():
         _log.debug("config: %s", line)
     try:
-        return await main
-    finally:
-        interrupts.task = None
-        _jobs.pop(loop, None)
-        await job.close()
+        result = await main
+    except BaseException as exc:
+        for lost in await _end(job, interrupts):
+            exc.add_note(f"besides, lev.set failed: {lost}")
+        raise
+    for lost in await _end(job, interrupts):
+        raise lost
+    return result
+
+
+async def _end(job: Job, interrupts: _Interrupts) -> list[Exception]:
+    interrupts.task = None
+    _jobs.pop(asyncio.get_running_loop(), None)
+    return await job.close()
 
 
 def run(main: Awaitable[_T], *, db: str | None = None) -> _T:
@@ -224,11 +242,14 @@ def run(main: Awaitable[_T], *, db: str | None = None) -> _T:
         raise TypeError(
             f"run() takes a coroutine or an awaitable, not {type(main).__name__}"
         )
-    config = load(store=db)
     interrupts = _Interrupts()
-    runner = asyncio.Runner()
     try:
-        with _interruptible(interrupts), runner:
+        config = load(store=db)
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "run() cannot be called from a running event loop: await there"
+            )
+        with _interruptible(interrupts), asyncio.Runner() as runner:
             return runner.run(_main(main, config, interrupts))
     except asyncio.CancelledError:
         if interrupts.count:

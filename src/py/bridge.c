@@ -10,23 +10,25 @@
 
 #include "docstrings.h"
 
-static PyObject *
-Bridge_drain(Bridge *self, PyObject *Py_UNUSED(unused))
+static void
+deliver_all(struct lev_compq *queue)
 {
-    struct lev_completion *c;
+    struct lev_completion *c = lev_compq_drain(queue);
 
-    if (self->queue == NULL) {
-        Py_RETURN_NONE;
-    }
-    /* What is delivered may close this bridge. */
-    Py_INCREF(self);
-    c = lev_compq_drain(self->queue);
     while (c != NULL) {
         struct lev_completion *next = c->next;
 
         c->deliver(c);
         c = next;
     }
+}
+
+static PyObject *
+Bridge_drain(Bridge *self, PyObject *Py_UNUSED(unused))
+{
+    /* What is delivered may drop this bridge. */
+    Py_INCREF(self);
+    deliver_all(self->queue);
     Py_DECREF(self);
     Py_RETURN_NONE;
 }
@@ -153,7 +155,12 @@ Bridge_dealloc(Bridge *self)
 
     PyObject_GC_UnTrack(self);
     Bridge_clear(self);
-    lev_compq_destroy(self->queue);
+    if (self->queue != NULL) {
+        /* Ops, runs and sessions keep the bridge: what is left are records
+         * of sessions that are gone, which only free themselves. */
+        deliver_all(self->queue);
+        lev_compq_destroy(self->queue);
+    }
     tp->tp_free((PyObject *)self);
     Py_DECREF(tp);
 }

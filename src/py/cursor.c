@@ -13,7 +13,7 @@ typedef struct {
     int64_t skip, limit;
     struct lev_store *store; /* a reference, once the find has begun */
     struct lev_cursor *cursor;
-    bool busy;
+    atomic_bool busy;
 } Cursor;
 
 struct batch_job {
@@ -51,11 +51,15 @@ batch_work(struct levpy_job *job, const struct lev_scope *scope)
     struct batch_job *bj = lev_container_of(job, struct batch_job, job);
     Cursor *c = bj->cursor;
 
-    if (c->cursor == NULL && open_cursor(c, scope, &job->err) < 0) {
-        return -1;
+    if (atomic_exchange(&c->busy, true)) {
+        return lev_error_set(&job->err, LEV_E_STATE, 0,
+                             "the cursor is being read already");
     }
-    bj->n =
-        c->store->ops->next(c->cursor, scope, bj->max, &bj->out, &job->err);
+    bj->n = c->cursor == NULL && open_cursor(c, scope, &job->err) < 0
+                ? -1
+                : c->store->ops->next(c->cursor, scope, bj->max, &bj->out,
+                                      &job->err);
+    atomic_store(&c->busy, false);
     return bj->n < 0 ? -1 : 0;
 }
 
@@ -85,11 +89,7 @@ batch_finish(struct levpy_job *job, struct levpy_state *st)
 static void
 batch_release(struct levpy_job *job)
 {
-    struct batch_job *bj = lev_container_of(job, struct batch_job, job);
-
-    /* With the op: nobody works on the cursor any more. */
-    bj->cursor->busy = false;
-    lev_buf_deinit(&bj->out);
+    lev_buf_deinit(&lev_container_of(job, struct batch_job, job)->out);
 }
 
 static PyObject *
@@ -108,64 +108,61 @@ Cursor_next_batch(Cursor *self, PyObject *arg)
                             "a batch has 1 to 1000000 documents, not %ld",
                             max);
     }
-    if (self->busy) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the cursor is being read already");
-        return NULL;
-    }
     bj = levpy_job_new(&type, sizeof(*bj));
     if (bj == NULL) {
         return NULL;
     }
     bj->cursor = self;
     bj->max = (int)max;
-    self->busy = true;
     return levpy_job_op(levpy_state_of((PyObject *)self), bj,
                         (PyObject *)self);
 }
 
-static int
-Cursor_init(Cursor *self, PyObject *args, PyObject *kwargs)
+static PyObject *
+Cursor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"session", "coll", "query", "projection",
                                "sort",    "skip", "limit", NULL};
-    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    struct levpy_state *st =
+        levpy_state(PyType_GetModuleByDef(type, &levpy_module));
     PyObject *query = NULL, *projection = NULL, *sort = NULL;
+    _cleanup_pydecref_ PyObject *made = NULL;
     Session *session;
+    Cursor *self;
     const char *coll;
     long long skip = 0, limit = 0;
 
-    if (self->session != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the cursor is made already");
-        return -1;
-    }
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs, "O!s|OOOLL:Cursor", keywords, st->SessionType,
             &session, &coll, &query, &projection, &sort, &skip, &limit))
     {
-        return -1;
+        return NULL;
     }
     if (skip < 0 || limit < 0) {
         PyErr_SetString(PyExc_ValueError,
                         "skip and limit must not be negative");
-        return -1;
+        return NULL;
     }
+    made = type->tp_alloc(type, 0);
+    if (made == NULL) {
+        return NULL;
+    }
+    self = (Cursor *)made;
     self->skip = skip;
     self->limit = limit;
     self->coll = strdup(coll);
     if (self->coll == NULL) {
-        PyErr_NoMemory();
-        return -1;
+        return PyErr_NoMemory();
     }
     if (levpy_to_bson(st, query, "query", &self->query) < 0 ||
         levpy_projection(st, projection == Py_None ? NULL : projection,
                          &self->projection) < 0 ||
         levpy_to_bson(st, sort, "sort", &self->sort) < 0)
     {
-        return -1;
+        return NULL;
     }
     self->session = (Session *)Py_NewRef(session);
-    return 0;
+    return lev_steal(made);
 }
 
 static int
@@ -216,8 +213,7 @@ static PyMethodDef Cursor_methods[] = {
 
 static PyType_Slot Cursor_slots[] = {
     {Py_tp_doc, (void *)levrt_Cursor_DOC},
-    {Py_tp_new, PyType_GenericNew},
-    {Py_tp_init, Cursor_init},
+    {Py_tp_new, Cursor_new},
     {Py_tp_dealloc, Cursor_dealloc},
     {Py_tp_traverse, Cursor_traverse},
     {Py_tp_clear, Cursor_clear},

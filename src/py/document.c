@@ -49,9 +49,7 @@ own_query(Document *self, struct levpy_state *st, PyObject *query,
         return -1;
     }
     if (query != NULL && query != Py_None) {
-        if (!PyMapping_Check(query) || PyUnicode_Check(query) ||
-            PyList_Check(query) || PyTuple_Check(query))
-        {
+        if (!levpy_is_mapping(query)) {
             PyErr_Format(PyExc_TypeError, "query must be a mapping, not %s",
                          Py_TYPE(query)->tp_name);
             return -1;
@@ -104,15 +102,16 @@ static PyObject *
 Document_set(Document *self, PyObject *args, PyObject *kwargs)
 {
     struct levpy_state *st = levpy_state_of((PyObject *)self);
-    _cleanup_pydecref_ PyObject *set =
-        PyObject_GetAttrString(levpy_glue(st), "merge_set");
+    PyObject *glue = levpy_glue(st);
+    _cleanup_pydecref_ PyObject *merge =
+        glue == NULL ? NULL : PyObject_GetAttrString(glue, "merge_set");
     _cleanup_pydecref_ PyObject *data = NULL, *change = NULL;
     bson_t *q, *c;
 
-    if (set == NULL) {
+    if (merge == NULL) {
         return NULL;
     }
-    data = PyObject_Call(set, args, kwargs);
+    data = PyObject_Call(merge, args, kwargs);
     change = data == NULL ? NULL : Py_BuildValue("{s:O}", "$set", data);
     if (change == NULL || own_query(self, st, NULL, &q) < 0) {
         return NULL;
@@ -122,7 +121,8 @@ Document_set(Document *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     return levpy_update(st, self->session, "Document.set", self->coll, q, c,
-                        true, false);
+                        LEVPY_UPSERT | LEVPY_QUIET |
+                            (self->ordered ? LEVPY_ORDERED : 0));
 }
 
 static PyObject *
@@ -135,11 +135,19 @@ Document_coll(Document *self, void *Py_UNUSED(closure))
 static PyObject *
 Document_all(Document *self, PyObject *args, PyObject *kwargs)
 {
-    _cleanup_pydecref_ PyObject *coll = Document_coll(self, NULL);
-    _cleanup_pydecref_ PyObject *find =
-        coll == NULL ? NULL : PyObject_GetAttrString(coll, "find");
+    static char *keywords[] = {"query", "projection", NULL};
+    PyObject *query = Py_None, *projection = Py_None;
+    _cleanup_pydecref_ PyObject *coll = NULL;
 
-    return find == NULL ? NULL : PyObject_Call(find, args, kwargs);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:all", keywords, &query,
+                                     &projection))
+    {
+        return NULL;
+    }
+    coll = Document_coll(self, NULL);
+    return coll == NULL
+               ? NULL
+               : PyObject_CallMethod(coll, "find", "OO", query, projection);
 }
 
 static PyObject *
@@ -161,10 +169,13 @@ static int
 logs_work(struct levpy_job *job, const struct lev_scope *scope)
 {
     struct logs_job *lj = lev_container_of(job, struct logs_job, job);
-    char dir[512];
+    _cleanup_free_ char *dir = NULL;
 
-    snprintf(dir, sizeof(dir), "%s/logs",
-             lev_session_config(lj->core)->data_dir);
+    if (asprintf(&dir, "%s/logs", lev_session_config(lj->core)->data_dir) < 0)
+    {
+        dir = NULL;
+        return lev_error_nomem(&job->err, "path of the logs");
+    }
     return lev_runlog_load(dir, lj->name, &lj->out, &job->err);
 }
 

@@ -32,11 +32,8 @@ static int
 start(Op *op)
 {
     op->bridge = levpy_bridge_current(levpy_state_of((PyObject *)op));
-    if (op->bridge == NULL) {
-        return -1;
-    }
     op->state = LEVPY_OP_RUNNING;
-    if (op->kind->start(op) < 0) {
+    if (op->bridge == NULL || op->kind->start(op) < 0) {
         op->state = LEVPY_OP_CLOSED;
         return -1;
     }
@@ -94,6 +91,9 @@ levpy_op_complete(Op *op, PyObject *result)
 
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
+        if (traceback != NULL) {
+            PyException_SetTraceback(value, traceback);
+        }
         Py_XDECREF(type);
         Py_XDECREF(traceback);
         Py_XSETREF(op->error, value);
@@ -165,7 +165,7 @@ advance(Op *op, PyObject **result)
         }
         break;
     case LEVPY_OP_RUNNING:
-        if (op->future != NULL) {
+        if (op->future != NULL && op->bridge->loop != NULL) {
             _cleanup_pydecref_ PyObject *done = PyObject_CallMethodNoArgs(
                 op->future, levpy_state_of((PyObject *)op)->str_done);
 
@@ -234,7 +234,8 @@ Op_iternext(Op *self)
     return Op_send(self, Py_None);
 }
 
-/* The exception that throw(type[, value[, traceback]]) means. */
+/* The exception that throw(type[, value[, traceback]]) means; as in a
+ * generator's. */
 static PyObject *
 thrown_exception(PyObject *const *args, Py_ssize_t n)
 {
@@ -244,20 +245,39 @@ thrown_exception(PyObject *const *args, Py_ssize_t n)
         PyErr_SetString(PyExc_TypeError, "throw() takes 1 to 3 arguments");
         return NULL;
     }
-    if (PyExceptionInstance_Check(args[0])) {
-        return Py_NewRef(args[0]);
+    value = n > 1 && args[1] != Py_None ? args[1] : NULL;
+    traceback = n > 2 && args[2] != Py_None ? args[2] : NULL;
+    if (traceback != NULL && !PyTraceBack_Check(traceback)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "throw() third argument must be a traceback object");
+        return NULL;
     }
-    if (!PyExceptionClass_Check(args[0])) {
+    if (PyExceptionInstance_Check(args[0])) {
+        if (value != NULL) {
+            PyErr_SetString(
+                PyExc_TypeError,
+                "instance exception may not have a separate value");
+            return NULL;
+        }
+        type = Py_NewRef((PyObject *)Py_TYPE(args[0]));
+        value = args[0];
+    }
+    else if (PyExceptionClass_Check(args[0])) {
+        type = Py_NewRef(args[0]);
+    }
+    else {
         PyErr_Format(PyExc_TypeError,
                      "exceptions must be classes or instances deriving from "
                      "BaseException, not %s",
                      Py_TYPE(args[0])->tp_name);
         return NULL;
     }
-    type = Py_NewRef(args[0]);
-    value = n > 1 && args[1] != Py_None ? Py_NewRef(args[1]) : NULL;
-    traceback = n > 2 && args[2] != Py_None ? Py_NewRef(args[2]) : NULL;
+    Py_XINCREF(value);
+    Py_XINCREF(traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+    }
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;
@@ -417,6 +437,13 @@ Op_running(Op *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(self->state == LEVPY_OP_RUNNING);
 }
 
+static PyObject *
+Op_failed(Op *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->state == LEVPY_OP_DONE &&
+                           self->error != NULL);
+}
+
 static PyMethodDef Op_methods[] = {
     {"send", (PyCFunction)Op_send, METH_O, levrt_Op_send_DOC},
     {"throw", (PyCFunction)(void (*)(void))Op_throw, METH_FASTCALL,
@@ -429,7 +456,8 @@ static PyMethodDef Op_methods[] = {
 static PyGetSetDef Op_getset[] = {
     {"__name__", (getter)Op_name, NULL, NULL, NULL},
     {"__qualname__", (getter)Op_qualname, NULL, NULL, NULL},
-    {"cr_running", (getter)Op_running, NULL, NULL, NULL},
+    {"cr_running", (getter)Op_running, NULL, levrt_Op_cr_running_DOC, NULL},
+    {"failed", (getter)Op_failed, NULL, levrt_Op_failed_DOC, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

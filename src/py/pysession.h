@@ -14,10 +14,18 @@ typedef struct {
     struct levpy_lane *lane; /* of ordered updates */
 } Session;
 
+/* log.c: a sink whose records go to the session's `log`; NULL when out of
+ * memory. The core's session owns it through its base. */
+struct levpy_log *levpy_log_new(Session *session);
+struct lev_log *levpy_log_base(struct levpy_log *sink);
+/* What comes from now on is dropped: the session goes. */
+void levpy_log_silence(struct levpy_log *sink);
+
 /* The session of the running loop, made where there is none; a new reference.
  * The glue decides: levrt.run() has made one, or it is implicit. */
 Session *levpy_session_current(struct levpy_state *st);
 
+bool levpy_is_mapping(PyObject *value);
 /* `value` (a mapping, or None) as BSON; NULL without an exception for None. */
 int levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
                   bson_t **out);
@@ -28,10 +36,16 @@ int levpy_projection(struct levpy_state *st, PyObject *value, bson_t **out);
 PyObject *levpy_find_one(struct levpy_state *st, Session *session,
                          const char *name, const char *coll, bson_t *query,
                          bson_t *projection);
+enum levpy_update_flags {
+    LEVPY_UPSERT = 1,
+    LEVPY_MULTI = 2,
+    LEVPY_QUIET = 4,   /* its result is None */
+    LEVPY_ORDERED = 8, /* after the ordered ones that began before */
+};
 /* An op for an update: a tuple (matched, modified, upserted id or None). Takes
  * the BSON over. */
 PyObject *levpy_update(struct levpy_state *st, Session *session,
                        const char *name, const char *coll, bson_t *query,
-                       bson_t *change, bool upsert, bool multi);
+                       bson_t *change, unsigned flags);
 
 #endif

@@ -4,112 +4,14 @@
 
 #include "docstrings.h"
 
-/* ---- log records, from any thread to the loop's ---- */
-
-struct levpy_log {
-    struct lev_log base;
-    atomic_int refs; /* the core session's, and one of each record under way */
-    pthread_mutex_t mutex;
-    Session *session; /* borrowed; NULL when nobody listens any more */
-};
-
-struct record {
-    struct lev_completion done;
-    struct levpy_log *sink; /* a reference */
-    int level;
-    char logger[160];
-    size_t len;
-    char text[];
-};
-
-static void
-sink_unref(struct levpy_log *sink)
-{
-    if (atomic_fetch_sub(&sink->refs, 1) == 1) {
-        pthread_mutex_destroy(&sink->mutex);
-        free(sink);
-    }
-}
-
-static void
-record_deliver(struct lev_completion *c)
-{
-    struct record *r = lev_container_of(c, struct record, done);
-    _cleanup_pydecref_ PyObject *none = NULL;
-    Session *session;
-
-    pthread_mutex_lock(&r->sink->mutex);
-    session = r->sink->session;
-    pthread_mutex_unlock(&r->sink->mutex);
-    /* Closing takes place on this thread: what was open above still is. */
-    if (session != NULL) {
-        none = PyObject_CallFunction(
-            session->log, "isN", r->level, r->logger,
-            PyUnicode_DecodeUTF8(r->text, (Py_ssize_t)r->len, "replace"));
-        if (none == NULL) {
-            PyErr_WriteUnraisable(session->log);
-        }
-    }
-    sink_unref(r->sink);
-    free(r);
-}
-
-static void
-log_emit(struct lev_log *log, int level, const char *logger, const char *text,
-         size_t len)
-{
-    struct levpy_log *sink = lev_container_of(log, struct levpy_log, base);
-    struct record *r = malloc(sizeof(*r) + len);
-
-    if (r == NULL) {
-        return;
-    }
-    r->done.deliver = record_deliver;
-    r->sink = sink;
-    r->level = level;
-    r->len = len;
-    snprintf(r->logger, sizeof(r->logger), "%s", logger);
-    memcpy(r->text, text, len);
-    pthread_mutex_lock(&sink->mutex);
-    if (sink->session != NULL) {
-        atomic_fetch_add(&sink->refs, 1);
-        lev_compq_push(sink->session->bridge->queue, &r->done);
-        r = NULL;
-    }
-    pthread_mutex_unlock(&sink->mutex);
-    free(r);
-}
-
-static void
-log_destroy(struct lev_log *log)
-{
-    sink_unref(lev_container_of(log, struct levpy_log, base));
-}
-
-static struct levpy_log *
-sink_new(Session *session)
-{
-    struct levpy_log *sink = calloc(1, sizeof(*sink));
-
-    if (sink != NULL) {
-        sink->base.emit = log_emit;
-        sink->base.destroy = log_destroy;
-        sink->refs = 1;
-        sink->session = session;
-        pthread_mutex_init(&sink->mutex, NULL);
-    }
-    return sink;
-}
-
-static void
-sink_silence(struct levpy_log *sink)
-{
-    pthread_mutex_lock(&sink->mutex);
-    sink->session = NULL;
-    pthread_mutex_unlock(&sink->mutex);
-}
-
 /* ---- arguments ---- */
+
+bool
+levpy_is_mapping(PyObject *value)
+{
+    /* What collections.abc.Mapping sets on those that inherit from it. */
+    return PyType_HasFeature(Py_TYPE(value), Py_TPFLAGS_MAPPING);
+}
 
 int
 levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
@@ -121,14 +23,10 @@ levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
     if (value == NULL || value == Py_None) {
         return 0;
     }
-    if (!PyMapping_Check(value) || PyUnicode_Check(value) ||
-        PySequence_Check(value))
-    {
-        if (!PyDict_Check(value)) {
-            PyErr_Format(PyExc_TypeError, "%s must be a mapping, not %s", what,
-                         Py_TYPE(value)->tp_name);
-            return -1;
-        }
+    if (!levpy_is_mapping(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a mapping, not %s", what,
+                     Py_TYPE(value)->tp_name);
+        return -1;
     }
     if (levbson_encode(&st->bson, value, &bytes) < 0) {
         return -1;
@@ -139,6 +37,19 @@ levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
         return -1;
     }
     return 0;
+}
+
+/* The same where None will not do. */
+static int
+need_bson(struct levpy_state *st, PyObject *value, const char *what,
+          bson_t **out)
+{
+    if (value == Py_None) {
+        PyErr_Format(PyExc_TypeError, "%s must be a mapping, not NoneType",
+                     what);
+        return -1;
+    }
+    return levpy_to_bson(st, value, what, out);
 }
 
 static int
@@ -211,7 +122,7 @@ struct store_job {
     bson_t *query, *projection, *sort, *change;
     bson_t **docs;
     size_t docs_n;
-    bool upsert, multi;
+    unsigned flags; /* levpy_update_flags */
     int64_t count;
     struct lev_buf out;
     struct lev_update_result result;
@@ -332,8 +243,8 @@ update_work(struct levpy_job *job, const struct lev_scope *scope)
     const struct lev_update u = {.coll = sj->coll,
                                  .query = sj->query,
                                  .update = sj->change,
-                                 .upsert = sj->upsert,
-                                 .multi = sj->multi};
+                                 .upsert = (sj->flags & LEVPY_UPSERT) != 0,
+                                 .multi = (sj->flags & LEVPY_MULTI) != 0};
 
     if (store == NULL) {
         return -1;
@@ -358,10 +269,13 @@ static PyObject *
 update_finish(struct levpy_job *job, struct levpy_state *st)
 {
     struct store_job *sj = lev_container_of(job, struct store_job, job);
-    PyObject *id = sj->result.upserted
+    PyObject *id = sj->result.upserted && !(sj->flags & LEVPY_QUIET)
                        ? value_to_python(st, &sj->result.upserted_id)
                        : Py_NewRef(Py_None);
 
+    if (sj->flags & LEVPY_QUIET) {
+        return id;
+    }
     return id == NULL ? NULL
                       : Py_BuildValue("LLN", (long long)sj->result.matched,
                                       (long long)sj->result.modified, id);
@@ -369,8 +283,7 @@ update_finish(struct levpy_job *job, struct levpy_state *st)
 
 PyObject *
 levpy_update(struct levpy_state *st, Session *session, const char *name,
-             const char *coll, bson_t *query, bson_t *change, bool upsert,
-             bool multi)
+             const char *coll, bson_t *query, bson_t *change, unsigned flags)
 {
     static const struct levpy_job_type type = {
         "update", update_work, update_finish, store_job_release};
@@ -384,8 +297,10 @@ levpy_update(struct levpy_state *st, Session *session, const char *name,
     }
     sj->query = query;
     sj->change = change;
-    sj->upsert = upsert;
-    sj->multi = multi;
+    sj->flags = flags;
+    if (flags & LEVPY_ORDERED) {
+        sj->job.lane = session->lane;
+    }
     op = levpy_job_op(st, sj, (PyObject *)session);
     if (op != NULL) {
         ((Op *)op)->name = name;
@@ -483,31 +398,28 @@ Session_find_one(Session *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 Session_update(Session *self, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"coll",  "query",   "update", "upsert",
-                               "multi", "ordered", NULL};
+    static char *keywords[] = {"coll",   "query", "update",
+                               "upsert", "multi", NULL};
     struct levpy_state *st = levpy_state_of((PyObject *)self);
-    PyObject *query, *change, *op;
-    int upsert = 0, multi = 0, ordered = 0;
+    PyObject *query, *change;
+    int upsert = 0, multi = 0;
     bson_t *q, *c;
     const char *coll;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOO|$ppp:update", keywords,
-                                     &coll, &query, &change, &upsert, &multi,
-                                     &ordered) ||
-        levpy_to_bson(st, query, "query", &q) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOO|$pp:update", keywords,
+                                     &coll, &query, &change, &upsert,
+                                     &multi) ||
+        need_bson(st, query, "query", &q) < 0)
     {
         return NULL;
     }
-    if (levpy_to_bson(st, change, "update", &c) < 0) {
+    if (need_bson(st, change, "update", &c) < 0) {
         destroy_bson(q);
         return NULL;
     }
-    op = levpy_update(st, self, "Collection.update", coll, q, c, upsert != 0,
-                      multi != 0);
-    if (op != NULL && ordered) {
-        ((struct levpy_job *)((Op *)op)->job)->lane = self->lane;
-    }
-    return op;
+    return levpy_update(st, self, "Collection.update", coll, q, c,
+                        (upsert ? LEVPY_UPSERT : 0) |
+                            (multi ? LEVPY_MULTI : 0));
 }
 
 static PyObject *
@@ -541,13 +453,7 @@ Session_insert(Session *self, PyObject *args, PyObject *kwargs)
     for (Py_ssize_t i = 0; i < n && i < PySequence_Fast_GET_SIZE(fast); i++) {
         PyObject *doc = PySequence_Fast_GET_ITEM(fast, i);
 
-        if (levpy_to_bson(st, doc, "a document", &sj->docs[i]) < 0 ||
-            sj->docs[i] == NULL)
-        {
-            if (!PyErr_Occurred()) {
-                PyErr_SetString(PyExc_TypeError,
-                                "a document must be a mapping, not None");
-            }
+        if (need_bson(st, doc, "a document", &sj->docs[i]) < 0) {
             levpy_job_free(&sj->job);
             return NULL;
         }
@@ -636,6 +542,27 @@ Session_document(Session *self, PyObject *args, PyObject *kwargs)
         doc->ordered = true;
     }
     return (PyObject *)doc;
+}
+
+static int
+flush_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    return 0; /* its turn has come: those before it have ended */
+}
+
+static PyObject *
+Session_flush(Session *self, PyObject *Py_UNUSED(unused))
+{
+    static const struct levpy_job_type type = {"Session.flush", flush_work,
+                                               none_finish, store_job_release};
+    struct store_job *sj = store_job_new(&type, self, "");
+
+    if (sj == NULL) {
+        return NULL;
+    }
+    sj->job.lane = self->lane;
+    return levpy_job_op(levpy_state_of((PyObject *)self), sj,
+                        (PyObject *)self);
 }
 
 static int
@@ -737,13 +664,13 @@ create_core(Session *self, struct levpy_state *st,
         return -1;
     }
     self->lane = levpy_lane_new();
-    self->sink = self->lane == NULL ? NULL : sink_new(self);
+    self->sink = self->lane == NULL ? NULL : levpy_log_new(self);
     if (self->sink == NULL) {
         lev_discover_deinit(&config->discover);
         PyErr_NoMemory();
         return -1;
     }
-    config->log = &self->sink->base;
+    config->log = levpy_log_base(self->sink);
     self->core = lev_session_create(config, &err);
     if (self->core == NULL) {
         self->sink = NULL; /* it went with the session */
@@ -753,8 +680,8 @@ create_core(Session *self, struct levpy_state *st,
     return 0;
 }
 
-static int
-Session_init(Session *self, PyObject *args, PyObject *kwargs)
+static PyObject *
+Session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"job",
                                "user",
@@ -769,38 +696,39 @@ Session_init(Session *self, PyObject *args, PyObject *kwargs)
                                "grace",
                                "log",
                                NULL};
-    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    struct levpy_state *st =
+        levpy_state(PyType_GetModuleByDef(type, &levpy_module));
+    _cleanup_pydecref_ PyObject *made = NULL;
     struct lev_session_config config = {0};
     const char *engine = NULL, *source = NULL;
     double stall, ready, grace;
     PyObject *argv, *log;
+    Session *self;
     char **v;
     int rc;
 
-    if (self->core != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the session is open already");
-        return -1;
-    }
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$ssssszzOdddO:Session",
                                      keywords, &config.job, &config.user,
                                      &config.store, &config.data_dir,
                                      &config.tool_registry, &engine, &source,
-                                     &argv, &stall, &ready, &grace, &log))
+                                     &argv, &stall, &ready, &grace, &log) ||
+        (made = type->tp_alloc(type, 0)) == NULL)
     {
-        return -1;
+        return NULL;
     }
+    self = (Session *)made;
     config.pull_stall = seconds(stall);
     config.ready_timeout = seconds(ready);
     config.grace = seconds(grace);
-    Py_XSETREF(self->log, Py_NewRef(log));
-    Py_XSETREF(self->bridge, levpy_bridge_current(st));
+    self->log = Py_NewRef(log);
+    self->bridge = levpy_bridge_current(st);
     if (self->bridge == NULL || (v = strings_of(argv)) == NULL) {
-        return -1;
+        return NULL;
     }
     config.bundle_argv = (const char *const *)v;
     rc = create_core(self, st, &config, engine, source);
     lev_strv_free(v);
-    return rc;
+    return rc < 0 ? NULL : lev_steal(made);
 }
 
 static PyObject *
@@ -821,6 +749,11 @@ Session_traverse(Session *self, visitproc visit, void *arg)
 static int
 Session_clear(Session *self)
 {
+    /* The core's threads push to the bridge through it. */
+    if (self->sink != NULL) {
+        levpy_log_silence(self->sink);
+        self->sink = NULL;
+    }
     Py_CLEAR(self->bridge);
     Py_CLEAR(self->log);
     return 0;
@@ -832,9 +765,7 @@ Session_dealloc(Session *self)
     PyTypeObject *tp = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    if (self->sink != NULL) {
-        sink_silence(self->sink);
-    }
+    Session_clear(self);
     levpy_lane_unref(self->lane);
     if (self->core != NULL) {
         /* Closing the store may wait for its writer. */
@@ -842,7 +773,6 @@ Session_dealloc(Session *self)
         lev_session_unref(self->core);
         Py_END_ALLOW_THREADS
     }
-    Session_clear(self);
     tp->tp_free((PyObject *)self);
     Py_DECREF(tp);
 }
@@ -862,6 +792,8 @@ static PyMethodDef Session_methods[] = {
     METHOD(document, levrt_Session_document_DOC),
     {"collections", (PyCFunction)Session_collections, METH_NOARGS,
      levrt_Session_collections_DOC},
+    {"flush", (PyCFunction)Session_flush, METH_NOARGS,
+     levrt_Session_flush_DOC},
     {"close", (PyCFunction)Session_close, METH_NOARGS,
      levrt_Session_close_DOC},
     {"close_now", (PyCFunction)Session_close_now, METH_O,
@@ -875,15 +807,10 @@ static PyGetSetDef Session_getset[] = {
 };
 
 static PyType_Slot Session_slots[] = {
-    {Py_tp_doc, (void *)levrt_Session_DOC},
-    {Py_tp_new, PyType_GenericNew},
-    {Py_tp_init, Session_init},
-    {Py_tp_dealloc, Session_dealloc},
-    {Py_tp_traverse, Session_traverse},
-    {Py_tp_clear, Session_clear},
-    {Py_tp_methods, Session_methods},
-    {Py_tp_getset, Session_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)levrt_Session_DOC}, {Py_tp_new, Session_new},
+    {Py_tp_dealloc, Session_dealloc},       {Py_tp_traverse, Session_traverse},
+    {Py_tp_clear, Session_clear},           {Py_tp_methods, Session_methods},
+    {Py_tp_getset, Session_getset},         {0, NULL},
 };
 
 static PyType_Spec Session_spec = {

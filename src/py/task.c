@@ -130,12 +130,31 @@ task_of(Op *op)
     return (Task *)op->owner;
 }
 
+/* The end is delivered to the loop that the run was started on: an op of
+ * another one would be completed on the wrong thread. */
+static int
+check_loop(Op *op)
+{
+    Task *task = task_of(op);
+
+    if (task->ended || task->bridge == op->bridge) {
+        return 0;
+    }
+    PyErr_Format(PyExc_RuntimeError,
+                 "the run %s belongs to another event loop: use %s there",
+                 lev_run_name(task->run), op->name);
+    return -1;
+}
+
 /* Completes the op when the run has ended, which may be now. */
 static int
 wait_for_end(Op *op, struct at_end *what)
 {
     Task *task = task_of(op);
 
+    if (check_loop(op) < 0) {
+        return -1;
+    }
     op->job = what;
     if (task->ended) {
         what->complete(levpy_state_of((PyObject *)op), task, op);
@@ -194,16 +213,18 @@ task_start(struct levpy_state *st, Cr *cr, bool want_address)
     struct lev_run_callbacks callbacks = {on_ready, on_ended, NULL};
     struct lev_run_spec *spec;
     struct lev_error err;
+    const char *name;
 
     if (session == NULL) {
         return NULL;
     }
     prefix = PyObject_CallMethod(levpy_glue(st), "namespace_prefix", NULL);
+    name = prefix == NULL ? NULL : PyUnicode_AsUTF8(prefix);
     debug = PyObject_CallMethod(levpy_glue(st), "wants_output", NULL);
-    if (prefix == NULL || debug == NULL) {
+    if (name == NULL || debug == NULL) {
         return NULL;
     }
-    spec = levpy_cr_spec(st, cr, PyUnicode_AsUTF8(prefix));
+    spec = levpy_cr_spec(st, cr, name);
     if (spec == NULL) {
         return NULL;
     }
@@ -311,6 +332,9 @@ task_stop_start(Op *op)
 {
     struct stop_args *args = op->job;
 
+    if (check_loop(op) < 0) {
+        return -1;
+    }
     lev_run_stop(task_of(op)->run, args->grace, false);
     return wait_for_end(op, &args->at_end);
 }
