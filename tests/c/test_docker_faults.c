@@ -46,7 +46,7 @@ set_inspect(bool running)
                 : "{\"Image\":\"sha256:1\",\"State\":{\"Running\":false,"
                   "\"ExitCode\":9,"
                   "\"StartedAt\":\"2026-01-02T03:04:05.678901234Z\","
-                  "\"FinishedAt\":\"2026-01-02T05:04:05.5+02:00\"}}");
+                  "\"FinishedAt\":\"2026-01-02T05:04:06.5+02:00\"}}");
 }
 
 /* ---- create ---- */
@@ -240,7 +240,7 @@ test_inspect(void)
     MUST(ops->inspect(engine, &forever, "c1", &state, &err));
     assert(state.exit_code == 9 && !state.running);
     assert(state.started == 1767323045678);
-    assert(state.finished == 1767323045500);
+    assert(state.finished == 1767323046500);
     set_inspect(true);
     MUST(ops->inspect(engine, &forever, "c1", &state, &err));
     assert(state.running && state.finished == 0 && state.peak_memory == -1);
