@@ -79,28 +79,30 @@ in_engine_exec() {
     exec nsenter "--net=/proc/$(cat "$scratch/namespace.pid")/ns/net" -- "$@"
 }
 
-# start_registry NAME ADDRESS [USER PASSWORD]
+# start_registry NAME ADDRESS [USER:PASSWORD…]: anyone's without users
 start_registry() {
     local name=$1 address=$2 config=$scratch/$1.yml
+    shift 2
     {
         echo "version: 0.1"
         echo "log: {level: warn, accesslog: {disabled: true}}"
         echo "storage: {filesystem: {rootdirectory: $scratch/$name},"
         echo "          delete: {enabled: true}}"
         echo "http: {addr: '$address'}"
-        [ $# -eq 2 ] ||
-            echo "auth: {htpasswd: {realm: levrt-test, path: $scratch/$name.users}}"
+        [ $# -eq 0 ] ||
+            echo "auth: {htpasswd: {realm: test, path: $scratch/$name.users}}"
     } >"$config"
-    [ $# -eq 2 ] || hash_password "$3" "$4" >"$scratch/$name.users"
+    [ $# -eq 0 ] || hash_passwords "$@" >"$scratch/$name.users"
     start "$name" in_engine_exec docker-registry serve "$config"
     wait_for "$name" in_engine bash -c "exec 3<>/dev/tcp/${address/://}"
 }
 
-hash_password() {
+hash_passwords() {
     "$venv/bin/python" - "$@" <<'PYTHON'
 import bcrypt, sys
-user, password = sys.argv[1:]
-print(user, bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode(), sep=":")
+for user, _, password in (word.partition(":") for word in sys.argv[1:]):
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode()
+    print(user, hashed, sep=":")
 PYTHON
 }
 

@@ -11,9 +11,10 @@ main() {
         printf '%s\n' "${steps[@]}"
         return
     fi
-    local step wanted=(packages python "$@")
+    local step wanted=(packages python)
     for step in "$@"; do
         declare -F "step_$step" >/dev/null || fail "no step $step; see --list"
+        [[ " ${wanted[*]} " == *" $step "* ]] || wanted+=("$step")
     done
     [ $# -gt 0 ] || wanted=("${steps[@]}")
     for step in "${wanted[@]}"; do
