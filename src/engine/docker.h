@@ -81,6 +81,9 @@ json_t *lev_docker_labels(const char *const *labels, struct lev_error *err);
 /* The reverse; `*labels` ends with NULL. */
 int lev_docker_label_list(const json_t *object, char ***labels,
                           struct lev_error *err);
+/* INVALID naming `what` when a string is no UTF-8: JSON cannot carry it. */
+int lev_docker_check_text(const char *what, const char *const *v,
+                          struct lev_error *err);
 /* An array of strings of `v`; NULL gives JSON's null. */
 json_t *lev_docker_strings(const char *const *v);
 /* Milliseconds since the epoch of an RFC 3339 time; 0 for the year 1, which

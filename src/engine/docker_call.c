@@ -232,6 +232,21 @@ lev_docker_label_list(const json_t *object, char ***labels,
     return 0;
 }
 
+int
+lev_docker_check_text(const char *what, const char *const *v,
+                      struct lev_error *err)
+{
+    for (size_t i = 0; i < lev_strv_len(v); i++) {
+        if (!bson_utf8_validate(v[i], strlen(v[i]), false)) {
+            return lev_error_set(err, LEV_E_INVALID, 0,
+                                 "%s: item %zu is not valid UTF-8, which is "
+                                 "all that an engine takes",
+                                 what, i);
+        }
+    }
+    return 0;
+}
+
 json_t *
 lev_docker_strings(const char *const *v)
 {

@@ -99,14 +99,35 @@ base_config(const struct lev_container_spec *spec, json_t *labels)
                      0);
 }
 
+static int
+check_text(const struct lev_container_spec *spec, struct lev_error *err)
+{
+    const struct {
+        const char *what;
+        const char *const *v;
+    } all[] = {{"entrypoint", spec->entrypoint},
+               {"cmd", spec->cmd},
+               {"env", spec->env},
+               {"labels", spec->labels},
+               {"extra hosts", spec->extra_hosts}};
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(all); i++) {
+        if (lev_docker_check_text(all[i].what, all[i].v, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static json_t *
 create_body(struct lev_docker *d, const struct lev_container_spec *spec,
             struct lev_error *err)
 {
-    _cleanup_json_ json_t *labels = lev_docker_labels(spec->labels, err);
-    _cleanup_json_ json_t *host = NULL, *config = NULL;
+    _cleanup_json_ json_t *labels = NULL, *host = NULL, *config = NULL;
 
-    if (labels == NULL) {
+    if (check_text(spec, err) < 0 ||
+        (labels = lev_docker_labels(spec->labels, err)) == NULL)
+    {
         return NULL;
     }
     config = base_config(spec, labels);

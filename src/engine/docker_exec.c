@@ -118,8 +118,10 @@ lev_docker_exec_start(struct lev_engine *e, const struct lev_scope *scope,
     x->docker = lev_docker_of(lev_engine_ref(e));
     x->mux.emit = on_piece;
     x->mux.ctx = x;
-    if (create_exec(x, scope, id, spec, err) < 0 ||
-        open_stream(x, scope, err) < 0) {
+    if (lev_docker_check_text("argv", spec->argv, err) < 0 ||
+        create_exec(x, scope, id, spec, err) < 0 ||
+        open_stream(x, scope, err) < 0)
+    {
         lev_docker_exec_close(x);
         lev_error_wrap(err, "exec %s in container %.12s", spec->argv[0], id);
         return NULL;

@@ -61,6 +61,22 @@ create_one(const struct lev_scope *scope, char **id, struct lev_error *err)
     return ops->create(engine, scope, &spec, id, err);
 }
 
+static void
+test_text(void)
+{
+    static const char *const bad[] = {"fine", "a\xff", NULL};
+    struct lev_container_spec spec = {.name = "n", .image = "i", .env = bad};
+    struct lev_exec_spec exec = {.argv = bad};
+    struct lev_error err;
+    char *id;
+
+    assert(ops->create(engine, &forever, &spec, &id, &err) == -1);
+    expect_error(&err, LEV_E_INVALID, "env: item 1 is not valid UTF-8");
+    assert(id == NULL);
+    assert(ops->exec_start(engine, &forever, "c1", &exec, &err) == NULL);
+    expect_error(&err, LEV_E_INVALID, "argv: item 1 is not valid UTF-8");
+}
+
 /* When it is not known whether there is a container, it is named. */
 static void
 test_create(void)
@@ -329,6 +345,7 @@ main(void)
     scripted_start(&server);
     engine = scripted_open(&server);
     ops = engine->ops;
+    test_text();
     test_create();
     test_process();
     test_output();
