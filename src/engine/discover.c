@@ -200,32 +200,49 @@ search(const struct lev_discover *d, const struct lev_engine_config *config,
     return NULL;
 }
 
-struct lev_engine *
-lev_discover_open(const struct lev_discover *d, struct lev_log *log,
-                  const struct lev_scope *scope, struct lev_error *err)
+/* What names an address by itself, and may need TLS; `*found` when one did. */
+static struct lev_engine *
+open_named(const struct lev_discover *d, struct lev_log *log,
+           const struct lev_scope *scope, bool *found, struct lev_error *err)
 {
-    struct lev_engine_config config = {
+    const struct lev_engine_config config = {
         .log = log,
         .docker_config = d->docker_config,
         .tls_verify = d->tls_verify != NULL,
         .tls_cert_path = d->tls_verify == NULL ? NULL : d->cert_path};
-    const char *source =
-        d->engine_source == NULL ? "engine=" : d->engine_source;
-    _cleanup_free_ char *current = NULL;
+    const struct {
+        const char *url, *reason;
+    } named[] = {
+        {d->engine, d->engine_source == NULL ? "engine=" : d->engine_source},
+        {d->lev_engine, "LEVRT_ENGINE is set"},
+        {d->docker_host, "DOCKER_HOST is set"},
+    };
 
-    if (d->engine != NULL) {
-        return open_explicit(&config, d->engine, source, scope, err);
+    for (size_t i = 0; i < LEV_ARRAY_LEN(named); i++) {
+        if (named[i].url != NULL) {
+            *found = true;
+            return open_explicit(&config, named[i].url, named[i].reason, scope,
+                                 err);
+        }
     }
-    if (d->lev_engine != NULL) {
-        return open_explicit(&config, d->lev_engine, "LEVRT_ENGINE is set",
-                             scope, err);
+    *found = false;
+    return NULL;
+}
+
+struct lev_engine *
+lev_discover_open(const struct lev_discover *d, struct lev_log *log,
+                  const struct lev_scope *scope, struct lev_error *err)
+{
+    struct lev_engine_config config = {.log = log,
+                                       .docker_config = d->docker_config};
+    _cleanup_free_ char *current = NULL;
+    struct lev_engine *e;
+    bool found;
+
+    e = open_named(d, log, scope, &found, err);
+    if (found) {
+        return e;
     }
-    if (d->docker_host != NULL) {
-        return open_explicit(&config, d->docker_host, "DOCKER_HOST is set",
-                             scope, err);
-    }
-    config.tls_verify = false; /* of the variables above only */
-    config.tls_cert_path = NULL;
     if (d->docker_context != NULL) {
         return open_context(d, &config, d->docker_context, "DOCKER_CONTEXT",
                             scope, err);
