@@ -1,30 +1,14 @@
 """A home of its own for each test, the event loops, a fake engine."""
 
-import asyncio
-import contextlib
 import os
-import sqlite3
 import sys
 from pathlib import Path
 
 import pytest
-import uvloop
 
 sys.path.append(str(Path(__file__).parents[1] / "fakes"))
 
-LOOPS = ["asyncio", "uvloop"]
-if sys.version_info >= (3, 12):
-    LOOPS.append("eager")
-HANG = 30  # seconds after which a test that hangs fails
-
-
-def run_on(kind, main):
-    """Runs a coroutine to its end on a loop of that kind, bounded."""
-    factory = uvloop.new_event_loop if kind == "uvloop" else None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        if kind == "eager":
-            runner.get_loop().set_task_factory(asyncio.eager_task_factory)
-        return runner.run(asyncio.wait_for(main, HANG))
+from loops import LOOPS, run_on
 
 
 @pytest.fixture
@@ -56,26 +40,3 @@ def engine(home, monkeypatch):
         fake.images.add("img:latest")
         monkeypatch.setenv("LEVRT_ENGINE", fake.url)
         yield fake
-
-
-@contextlib.contextmanager
-def writes_blocked(home):
-    """Another process, as it were, is in the middle of a long write."""
-    path = home / "data" / "levrt" / "lev.db"
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-    finally:
-        db.close()
-
-
-@contextlib.contextmanager
-def unraisable():
-    """Collects what is reported because nobody could be given it."""
-    seen, before = [], sys.unraisablehook
-    sys.unraisablehook = seen.append
-    try:
-        yield seen
-    finally:
-        sys.unraisablehook = before

@@ -10,7 +10,7 @@ import threading
 import weakref
 
 import pytest
-from conftest import run_on, unraisable, writes_blocked
+from loops import run_on, unraisable, writes_blocked
 
 import levrt
 from engine import Script
