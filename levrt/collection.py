@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "Find"]
 
 _Query: TypeAlias = Mapping[str, Any] | None
+_Filter: TypeAlias = Mapping[str, Any] | Any | None
 _Projection: TypeAlias = Mapping[str, Any] | Sequence[str] | str | None
 _Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | Mapping[str, int]
 
@@ -42,13 +43,17 @@ class Collection:
         return f"lev.{self._name}"
 
     def find_one(
-        self, filter: _Query = None, projection: _Projection = None
+        self, filter: _Filter = None, projection: _Projection = None
     ) -> Op[dict[str, Any] | None]:
         """The first document that matches *filter*, or None.
+
+        *filter*: a query, or the value of an ``_id``.
 
         Raises QueryError for what MongoDB refuses, UnsupportedOperation for what
         the embedded store does not have.
         """
+        if filter is not None and not isinstance(filter, Mapping):
+            filter = {"_id": filter}
         return self._session.find_one(self._name, filter, projection)
 
     def find(
@@ -97,12 +102,12 @@ class Find:
         self._skip = 0
         self._limit = 0
         self._batch_size = 0
-        self._cursor: Cursor | None = None
+        self._begun = False
+        self._cursor: Cursor | None = None  # from the first fetch to the end
         self._batch: list[dict[str, Any]] = []  # the next one is the last
-        self._ended = False
 
     def _not_begun(self) -> None:
-        if self._cursor is not None:
+        if self._begun:
             raise RuntimeError("the find has begun: it cannot be changed any more")
 
     def sort(self, key_or_list: _Sort, direction: int | None = None) -> Self:
@@ -129,18 +134,22 @@ class Find:
         return self
 
     async def _fetch(self) -> None:
-        if self._cursor is None:
+        if not self._begun:
             self._cursor = Cursor(*self._args, self._sort, self._skip, self._limit)
+            self._begun = True
+        if self._cursor is None:
+            return
         batch = await self._cursor.next_batch(self._batch_size or 1000)
         batch.reverse()
         self._batch = batch
-        self._ended = not batch
+        if not batch:
+            self._cursor = None
 
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         return self
 
     async def __anext__(self) -> dict[str, Any]:
-        if not self._batch and not self._ended:
+        if not self._batch:
             await self._fetch()
         if not self._batch:
             raise StopAsyncIteration
@@ -159,8 +168,9 @@ class Find:
 
     async def close(self) -> None:
         """Give up what has not been read."""
+        self._begun = True
         self._batch = []
-        self._ended = True
+        self._cursor = None
 
 
 def _number(name: str, value: int) -> int:
@@ -172,15 +182,39 @@ def _number(name: str, value: int) -> int:
 
 
 def _sort_document(spec: _Sort, direction: int | None) -> dict[str, int]:
-    pairs: list[tuple[str, int]] = []
+    items: list[Any]
     if isinstance(spec, str):
-        pairs = [(spec, 1 if direction is None else direction)]
+        items = [(spec, 1 if direction is None else direction)]
     elif direction is not None:
-        raise TypeError("a direction goes with one key; give pairs (key, direction)")
+        raise TypeError("sort: a direction goes with one key; give pairs of both")
     elif isinstance(spec, Mapping):
-        pairs = list(spec.items())
+        items = list(spec.items())
+    elif isinstance(spec, (list, tuple)):
+        items = list(spec)
     else:
-        pairs = [(item, 1) if isinstance(item, str) else item for item in spec]
-    if not pairs:
+        raise TypeError(
+            "sort must be a key, a mapping, or a list of keys or pairs (key,"
+            f" direction), not {type(spec).__name__}"
+        )
+    found: dict[str, int] = {}
+    for item in items:
+        key, way = _sort_pair(item)
+        if key in found:
+            raise ValueError(f"sort: the key {key!r} comes twice")
+        found[key] = way
+    if not found:
         raise ValueError("sort needs at least one key")
-    return dict(pairs)
+    return found
+
+
+def _sort_pair(item: object) -> tuple[str, int]:
+    if isinstance(item, str):
+        return item, 1
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise TypeError(f"sort: {item!r} is neither a key nor a pair (key, direction)")
+    key, way = item
+    if not isinstance(key, str):
+        raise TypeError(f"sort: a key must be str, not {type(key).__name__}")
+    if isinstance(way, bool) or way not in (1, -1):
+        raise ValueError(f"sort: the direction of {key!r} must be 1 or -1, not {way!r}")
+    return key, int(way)

@@ -25,26 +25,29 @@ class Splitter:
     """Makes lines of what the core keeps: pieces of output as they came."""
 
     def __init__(self) -> None:
-        self._open: dict[int, tuple[bytes, int]] = {}  # stream: begun line, time
+        # By stream: the pieces of the line that has begun, when it began.
+        self._open: dict[int, tuple[list[bytes], int]] = {}
 
     def feed(self, records: bytes) -> Iterator[LogLine]:
         at = 0
         while at < len(records):
             stream, ms, length = _HEAD.unpack_from(records, at)
             at += _HEAD.size
-            begun, since = self._open.pop(stream, (b"", ms))
-            *whole, rest = (begun + records[at : at + length]).split(b"\n")
+            *whole, rest = records[at : at + length].split(b"\n")
             at += length
+            begun, since = self._open.pop(stream, ([], ms))
             for line in whole:
-                yield _line(stream, line, since)
-                since = ms
+                yield _line(stream, b"".join([*begun, line]), since)
+                begun, since = [], ms
             if rest:
-                self._open[stream] = (rest, since)
+                begun.append(rest)
+            if begun:
+                self._open[stream] = (begun, since)
 
     def end(self) -> Iterator[LogLine]:
         """What has no newline at its end."""
-        for stream, (text, ms) in sorted(self._open.items()):
-            yield _line(stream, text, ms)
+        for stream, (begun, ms) in sorted(self._open.items()):
+            yield _line(stream, b"".join(begun), ms)
         self._open.clear()
 
 

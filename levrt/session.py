@@ -125,7 +125,12 @@ _jobs: WeakKeyDictionary[asyncio.AbstractEventLoop, Job] = WeakKeyDictionary()
 
 def current_job() -> Job:
     """The running loop's; made where ``levrt.run`` has made none."""
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no running event loop: use it inside of levrt.run() or asyncio.run()"
+        ) from None
     job = _jobs.get(loop)
     if job is None:
         job = _jobs[loop] = Job(_script_name(), load())

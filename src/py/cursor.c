@@ -154,7 +154,7 @@ Cursor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self->coll == NULL) {
         return PyErr_NoMemory();
     }
-    if (levpy_to_bson(st, query, "query", &self->query) < 0 ||
+    if (levpy_to_bson(st, query, "filter", &self->query) < 0 ||
         levpy_projection(st, projection == Py_None ? NULL : projection,
                          &self->projection) < 0 ||
         levpy_to_bson(st, sort, "sort", &self->sort) < 0)

@@ -56,6 +56,7 @@ static int
 append_name(bson_t *doc, PyObject *name)
 {
     const char *text;
+    Py_ssize_t len;
 
     if (!PyUnicode_Check(name)) {
         PyErr_Format(PyExc_TypeError,
@@ -63,11 +64,19 @@ append_name(bson_t *doc, PyObject *name)
                      Py_TYPE(name)->tp_name);
         return -1;
     }
-    text = PyUnicode_AsUTF8(name);
+    text = PyUnicode_AsUTF8AndSize(name, &len);
     if (text == NULL) {
         return -1;
     }
-    BSON_APPEND_INT32(doc, text, 1);
+    if (strlen(text) != (size_t)len) {
+        PyErr_Format(PyExc_ValueError,
+                     "a projection's names must not contain NUL: %R", name);
+        return -1;
+    }
+    if (!bson_append_int32(doc, text, (int)len, 1)) {
+        PyErr_SetString(PyExc_ValueError, "the projection is too large");
+        return -1;
+    }
     return 0;
 }
 
@@ -80,6 +89,10 @@ append_names(bson_t *doc, PyObject *names)
 
     if (fast == NULL) {
         return -1;
+    }
+    /* PyMongo's reading of no names; {} would be everything. */
+    if (PySequence_Fast_GET_SIZE(fast) == 0) {
+        BSON_APPEND_INT32(doc, "_id", 1);
     }
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast); i++) {
         if (append_name(doc, PySequence_Fast_GET_ITEM(fast, i)) < 0) {
@@ -383,7 +396,7 @@ Session_find_one(Session *self, PyObject *args, PyObject *kwargs)
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|OO:find_one", keywords,
                                      &coll, &query, &projection) ||
-        levpy_to_bson(st, query, "query", &q) < 0)
+        levpy_to_bson(st, query, "filter", &q) < 0)
     {
         return NULL;
     }
@@ -477,7 +490,7 @@ Session_count(Session *self, PyObject *args, PyObject *kwargs)
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|O:count", keywords,
                                      &coll, &query) ||
-        levpy_to_bson(st, query, "query", &q) < 0)
+        levpy_to_bson(st, query, "filter", &q) < 0)
     {
         return NULL;
     }
