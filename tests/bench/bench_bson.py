@@ -1,20 +1,17 @@
-"""The BSON codec beside PyMongo's C extension, on five shapes of document.
-
-Both take turns within each round; printed are the medians of the rounds and
-of their ratios. Run from the checkout: python tests/bench/bench_bson.py
-"""
+"""The BSON codec beside PyMongo's C extension, on five shapes of document."""
 
 import datetime as dt
 import importlib
-import statistics
-import sys
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
+from measure import Result, Setting, Target, median
+
 import bson as pymongo
 
-ROUNDS = 15
+TURNS = 3  # of each, per round
 SECONDS = 0.02  # per measurement
 
 
@@ -73,19 +70,22 @@ def seconds(call: Callable[[Any], object], arg: object, loops: int) -> float:
     return (time.perf_counter() - start) / loops
 
 
-def compare(ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> tuple[float, ...]:
+def compare(
+    ours: tuple[Any, Any], theirs: tuple[Any, Any], rounds: int
+) -> tuple[float, ...]:
     """(call, argument) each: medians, and the median of their ratios."""
     loops = max(1, int(SECONDS / seconds(*theirs, 3)))
-    pairs = [(seconds(*ours, loops), seconds(*theirs, loops)) for _ in range(ROUNDS)]
-    a, b = (statistics.median(times) for times in zip(*pairs, strict=True))
-    return a, b, statistics.median(y / x for x, y in pairs)
+    pairs = [
+        (seconds(*ours, loops), seconds(*theirs, loops)) for _ in range(rounds * TURNS)
+    ]
+    a, b = (median(times) for times in zip(*pairs, strict=True))
+    return a, b, median([y / x for x, y in pairs])
 
 
-def main(name: str = "levrt._guest") -> None:
-    """Print a table for the codec of that module."""
-    codec = importlib.import_module(name)
+def bench(setting: Setting) -> Result:
+    codec = importlib.import_module("levrt._guest")  # levrt._levrt has the same
     own, foreign = shapes(codec.ObjectId), shapes(pymongo.ObjectId)
-    print(f"{'µs per document':24}{name:>16}{'PyMongo':>10}{'faster':>9}")
+    rows, least = [], math.inf
     for shape in own:
         data = codec.encode(own[shape])
         assert data == pymongo.encode(foreign[shape])
@@ -94,10 +94,17 @@ def main(name: str = "levrt._guest") -> None:
             "decode": ((codec.decode, data), (pymongo.decode, data)),
         }
         for case, (ours, theirs) in cases.items():
-            a, b, ratio = compare(ours, theirs)
-            title = f"{shape} {len(data):,} B {case}"
-            print(f"{title:24}{a * 1e6:16.1f}{b * 1e6:10.1f}{ratio:8.2f}x")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+            a, b, ratio = compare(ours, theirs, setting.rounds)
+            title = f"{shape}, {len(data):,} B, {case}"
+            figures = [f"{a * 1e6:.1f}", f"{b * 1e6:.1f}", f"{ratio:.2f}"]
+            rows.append([title, *figures])
+            least = min(least, ratio)
+    return Result(
+        "BSON",
+        "The codec of the extension and of guests beside PyMongo's C extension, with "
+        "the same bytes from both.",
+        setting.rounds * TURNS,
+        ["document", "levrt, µs", "PyMongo, µs", "times faster"],
+        rows,
+        [Target("times faster, the least of all, ≥ 1", least, least=1.0)],
+    )
