@@ -266,8 +266,7 @@ test_order(void)
     expect(&d, "s0", "engine in levrt.toml");
     /* An explicit choice never falls through. */
     stop(fds[0]);
-    expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "engine in levrt.toml: ",
-                 "s0");
+    expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "engine in levrt.toml: ", "s0");
     for (size_t i = 1; i < LEV_ARRAY_LEN(names); i++) {
         stop(fds[i]);
     }
