@@ -266,8 +266,9 @@ class Concurrent:
         self._failed: list[_Task[Any]] = []
         self._fatal: BaseException | None = None
         self._started = 0
-        self._ended: list[int] = []
+        self._ended: set[int] = set()
         self._weights: tuple[float, ...] = ()
+        self._weight_done = self._weight_given = 0.0
         self._logged = ""
 
     async def __aenter__(self) -> Self:
@@ -340,12 +341,13 @@ class Concurrent:
         """
         if weights:
             self._weights = tuple(map(_weight, weights))
-        extra = max(0, self._started - len(self._weights))
-        total = math.fsum(self._weights) + extra
-        if not total:
-            return float(self._left)
-        done = math.fsum(map(self._weight_of, self._ended))
-        return min(1.0, done / total)
+            self._weight_given = math.fsum(self._weights)
+            self._weight_done = math.fsum(map(self._weight_of, self._ended))
+        to_come = max(0, len(self._weights) - self._started)
+        if not to_come and len(self._ended) == self._started:
+            return float(self._left or self._started > 0)
+        total = self._weight_given + max(0, self._started - len(self._weights))
+        return min(1.0, self._weight_done / total) if total else float(self._left)
 
     def _weight_of(self, number: int) -> float:
         return self._weights[number - 1] if number <= len(self._weights) else 1.0
@@ -377,7 +379,8 @@ class Concurrent:
         del self._pending[task]
         if not run.begun:
             self._abandon(run.awaitable)
-        self._ended.append(run.number)
+        self._ended.add(run.number)
+        self._weight_done += self._weight_of(run.number)
         self._log_progress()
         # Not exception(): that would count as retrieving it.
         if not task.cancelled() and task._log_traceback:

@@ -1208,6 +1208,18 @@ def test_failures_and_cancels_count_as_ended(run):
     run(main())
 
 
+def test_weights_that_do_not_add_up_exactly(run):
+    async def main():
+        async with Concurrent() as c:
+            c(*[0.1] * 10)
+            for i in range(10):
+                await c.start(asyncio.sleep(0, i))
+            await settle()
+            assert c() == 1.0
+
+    run(main())
+
+
 def test_weights_of_nothing(run):
     async def main():
         async with Concurrent() as c:
