@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 def scratch(tmp_path_factory):
     """Where levrt's files of this test run are, and nobody else's."""
     path = tmp_path_factory.mktemp("lev")
-    for name in ("cache", "data", "config", "run"):
+    for name in ("cache", "data", "config", "run", "tmp"):
         (path / name).mkdir(mode=0o700)
     return path
 
@@ -49,6 +49,7 @@ def _engine(request, scratch):
         LEVRT_ENGINE=engine.url,
         LEVRT_STORE=f"sqlite:{scratch}/data/lev.db",
         LEVRT_GRACE="2",
+        TMPDIR=f"{scratch}/tmp",
         XDG_CACHE_HOME=f"{scratch}/cache",
         XDG_CONFIG_HOME=f"{scratch}/config",
         XDG_DATA_HOME=f"{scratch}/data",
@@ -56,7 +57,7 @@ def _engine(request, scratch):
     )
     yield engine
     assert left_behind(engine, before) == []
-    assert list((scratch / "run").iterdir()) == []
+    assert os.listdir(scratch / "run") == os.listdir(scratch / "tmp") == []
     os.environ.clear()
     os.environ.update(kept)
 

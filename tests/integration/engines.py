@@ -38,6 +38,7 @@ class Engine(Protocol):
 
     def networks(self, session: str | None = None) -> list[str]: ...
     def volumes(self) -> list[str]: ...
+    def remove_volume(self, name: str) -> None: ...
     def images(self) -> list[str]:
         """Ids of images that runs have made (and not: the tests' images)."""
 
@@ -113,6 +114,9 @@ class DockerEngine:
     def volumes(self) -> list[str]:
         rows = self._json("GET", "/volumes")["Volumes"] or []
         return sorted(row["Name"] for row in rows)
+
+    def remove_volume(self, name: str) -> None:
+        self._call("DELETE", f"/volumes/{name}")
 
     def images(self) -> list[str]:
         rows = self._json("GET", "/images/json", filters=_filter(None))

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import random
-import tempfile
 
 import pytest
 from engines import left_behind
@@ -80,10 +79,6 @@ def _entry(number, fails):
         raise ValueError(number)
 
 
-def temporary_files():
-    return {name for name in os.listdir(tempfile.gettempdir()) if "lev" in name}
-
-
 async def _workflow(image, session):
     soak = Soak(image, seed=RUNS)
     session.append(lev.job_id)
@@ -114,7 +109,7 @@ def as_before(engine, scratch, tools):
             "engine": left_behind(engine, engine.volumes()),
             "volumes": engine.volumes(),
             "runtime files": os.listdir(scratch / "run"),
-            "temporary files": temporary_files(),
+            "temporary files": os.listdir(scratch / "tmp"),
         }
 
     before = there()
