@@ -595,6 +595,31 @@ check_twice(Cr *cr)
     return 0;
 }
 
+/* A run and its services share a network, and so an engine. */
+static int
+check_engines(const Cr *cr)
+{
+    PyObject *alias, *service;
+    Py_ssize_t pos = 0;
+
+    while (PyDict_Next(cr->services, &pos, &alias, &service)) {
+        PyObject *engine = ((Cr *)service)->engine;
+
+        if (engine == Py_None) {
+            continue;
+        }
+        if (cr->engine == Py_None ||
+            PyUnicode_Compare(engine, cr->engine) != 0) {
+            PyErr_Format(PyExc_ValueError,
+                         "services[%R] has engine=%R: a service runs on the "
+                         "engine of its run, whose engine= is %R",
+                         alias, engine, cr->engine);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int
 levpy_check_together(struct levpy_state *st, Cr *cr)
 {
@@ -603,8 +628,8 @@ levpy_check_together(struct levpy_state *st, Cr *cr)
     bool network;
     int rc = 0;
 
-    if (check_name(cr) < 0 || check_empty(cr) < 0 || check_twice(cr) < 0 ||
-        levpy_cr_options(st, cr, &options) < 0)
+    if (check_engines(cr) < 0 || check_name(cr) < 0 || check_empty(cr) < 0 ||
+        check_twice(cr) < 0 || levpy_cr_options(st, cr, &options) < 0)
     {
         return -1;
     }

@@ -43,6 +43,14 @@ start_one(struct lev_run *run, size_t i, struct lev_error *err)
     const struct lev_run_callbacks callbacks = {
         .ready = service_ready, .ended = service_ended, .ctx = svc};
 
+    struct lev_run_spec *spec = run->spec->services[i].spec;
+
+    /* They share a network: where the owner is, it is. */
+    if (spec->engine == NULL && run->spec->engine != NULL &&
+        (spec->engine = strdup(run->spec->engine)) == NULL)
+    {
+        return lev_error_nomem(err, "services");
+    }
     svc->owner = run;
     svc->alias = run->spec->services[i].alias;
     svc->run = lev_run_create(
