@@ -7,6 +7,7 @@ on. Everything else passes through untouched.
 """
 
 import contextlib
+import json
 import re
 import socket
 import threading
@@ -21,6 +22,7 @@ class Hold:
         self.reached = threading.Event()
         self._released = threading.Event()
         self._taken = False
+        self._instead: bytes | None = None
 
     def take(self, line: str, answer: bool) -> bool:
         if self._taken or answer != self.answer or not self.pattern.search(line):
@@ -28,12 +30,28 @@ class Hold:
         self._taken = True
         return True
 
-    def stop_here(self) -> None:
+    def stop_here(self) -> bytes | None:
+        """What to answer in the engine's place; b"" hangs up; None: pass on."""
         self.reached.set()
         self._released.wait()
+        return self._instead
 
     def release(self) -> None:
         self._released.set()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answers this in the engine's place."""
+        body = json.dumps({"message": message})
+        self._instead = (
+            f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+        ).encode()
+        self.release()
+
+    def hang_up(self) -> None:
+        """The connection breaks where the request was to be passed on."""
+        self._instead = b""
+        self.release()
 
 
 class Gate:
@@ -103,7 +121,11 @@ class Gate:
             while head := _head(reader):
                 line = head.split(b"\r\n", 1)[0].decode()
                 asked.append(line)
-                self._stop(line, answer=False)
+                instead = self._stop(line, answer=False)
+                if instead is not None:
+                    client.sendall(instead)
+                    self._shut(client)
+                    break
                 engine.sendall(head)
                 left = _length(head)
                 if left is None:  # upgraded: whatever follows is a stream
@@ -126,11 +148,10 @@ class Gate:
         # The client learns of the engine's end, and that ends _requests too.
         self._shut(client)
 
-    def _stop(self, line: str, *, answer: bool) -> None:
+    def _stop(self, line: str, *, answer: bool) -> bytes | None:
         with self._lock:
             hold = next((h for h in self.holds if h.take(line, answer)), None)
-        if hold is not None:
-            hold.stop_here()
+        return None if hold is None else hold.stop_here()
 
     @staticmethod
     def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:

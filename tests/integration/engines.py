@@ -75,6 +75,11 @@ class Hold(Protocol):
     reached: threading.Event
 
     def release(self) -> None: ...
+    def refuse(self, status: int, message: str) -> None:
+        """The engine refuses the phase, once."""
+
+    def hang_up(self) -> None:
+        """The engine is lost when the phase begins, once."""
 
 
 class ApiError(Exception):

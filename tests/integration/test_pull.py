@@ -1,10 +1,13 @@
 """Images from registries."""
 
+import asyncio
 import base64
 import json
 import os
+import socket
 
 import pytest
+from registry import Registry
 from workflows import all_of, failure, lines
 
 import levrt
@@ -85,8 +88,6 @@ async def test_tool_images(engine, tools, registry, monkeypatch):
     async def main():
         return await lines(Cr(".you.tool:3", cmd=["echo", "tool"]))
 
-    import asyncio
-
     # The setting is read when a session begins: another loop's.
     try:
         assert await asyncio.to_thread(levrt.run, main()) == ["tool"]
@@ -112,7 +113,6 @@ def _login(user, password):
 
 async def _in_a_session_of_its_own(cr):
     """Credentials are read per session or per pull: either way, anew."""
-    import asyncio
 
     async def main():
         return await lines(cr)
@@ -166,3 +166,83 @@ async def test_credential_helpers(engine, tools, locked, monkeypatch, key):
         assert await _in_a_session_of_its_own(cr) == ["let in"]
     finally:
         engine.untag(name)
+
+
+# A registry that misbehaves
+
+
+@pytest.fixture
+def registry_of(images):
+    """Makes registries of one image; they are closed at the end."""
+    made = []
+
+    def make(**how):
+        root = images.fresh(os.urandom(1 << 20))
+        made.append(Registry(root, **how))
+        return made[-1]
+
+    yield make
+    for registry in made:
+        registry.close()
+
+
+def test_a_pull_that_stalls(engine, registry_of, monkeypatch):
+    monkeypatch.setenv("LEVRT_PULL_STALL_TIMEOUT", "1")
+    registry = registry_of(stop_at=1 << 18)
+
+    async def main():
+        e = await failure(Cr(registry.image), levrt.PullError)
+        assert e.kind == "stalled"
+        assert "no progress" in str(e)
+        assert registry.image in str(e)
+
+    levrt.run(main())
+    assert registry.stalled.is_set()
+    assert not engine.has_image(registry.image)
+
+
+async def test_an_error_in_the_middle_of_a_pull(engine, registry_of):
+    registry = registry_of(corrupt=True)
+    e = await failure(Cr(registry.image), levrt.PullError)
+    assert e.kind == "failed"
+    assert registry.image in str(e)
+    assert "verification failed" in str(e) or "checksum" in str(e)
+    assert not engine.has_image(registry.image)
+
+
+async def test_a_pull_that_goes_on(engine, registry_of):
+    registry = registry_of(stop_at=1 << 18)
+    task = asyncio.ensure_future(_done(Cr(registry.image)))
+    assert await asyncio.to_thread(registry.stalled.wait, 60)
+    registry.go_on()
+    try:
+        # Its program is no program: what counts is that it came that far.
+        e = await failure(task, levrt.StartFailed)
+        assert "/content" in str(e)
+    finally:
+        engine.untag(registry.image)
+
+
+async def _done(cr):
+    return await cr
+
+
+async def test_a_registry_that_is_not_there():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    image = f"127.0.0.1:{port}/name:1"
+    e = await failure(Cr(image), levrt.PullError)
+    assert image in str(e)
+    assert "refused" in str(e)
+
+
+async def test_progress_of_a_pull(engine, registry_of, caplog):
+    caplog.set_level("DEBUG", "lev.pull")
+    registry = registry_of()
+    try:
+        await failure(Cr(registry.image), levrt.StartFailed)
+    finally:
+        engine.untag(registry.image)
+    said = [r.getMessage() for r in caplog.records if r.levelname == "DEBUG"]
+    assert said
+    assert all(message.startswith(registry.image) for message in said)
