@@ -103,6 +103,8 @@ copy_config(struct lev_http *http, const struct lev_http_config *config)
     trim_slashes(http->base_url);
     http->insecure = config->insecure;
     http->direct = http->unix_socket != NULL || is_loopback(http->base_url);
+    http->bare =
+        http->direct && strchr(strstr(http->base_url, "://") + 3, '/') == NULL;
     http->connect_timeout = config->connect_timeout > 0
                                 ? config->connect_timeout
                                 : 10 * LEV_SECOND;
@@ -148,7 +150,9 @@ lev_http_create(const struct lev_http_config *config, struct lev_error *err)
 static void
 conn_destroy(struct lev_http_conn *conn)
 {
-    curl_easy_cleanup(conn->spare);
+    for (size_t i = 0; i < LEV_HTTP_SPARE; i++) {
+        curl_easy_cleanup(conn->spare[i]);
+    }
     curl_multi_cleanup(conn->multi);
     free(conn);
 }

@@ -12,6 +12,8 @@
 #include <curl/curl.h>
 
 #define LEV_HTTP_MAX_HEADERS (256u * 1024)
+/* A run's conn has two transfers at once. */
+#define LEV_HTTP_SPARE 2
 #define LEV_HTTP_MAX_BODY (64u * 1024 * 1024)
 
 struct lev_http {
@@ -21,6 +23,7 @@ struct lev_http {
     int64_t connect_timeout;
     bool insecure;
     bool direct; /* never through a proxy */
+    bool bare;   /* direct, and there is no path in base_url */
     pthread_mutex_t mutex;
     struct lev_http_conn *idle; /* the last one used comes first */
     unsigned n_idle;
@@ -30,7 +33,7 @@ struct lev_http_conn {
     struct lev_http *http;
     struct lev_http_conn *next; /* while idle */
     CURLM *multi;
-    CURL *spare; /* an easy handle to use again, or NULL */
+    CURL *spare[LEV_HTTP_SPARE]; /* easy handles to use again, or NULL */
     struct lev_http_transfer *transfers;
     const struct lev_scope *scope; /* of the poll that runs */
     bool progress;                 /* a transfer did something to return for */

@@ -163,7 +163,7 @@ on_seek(void *arg, curl_off_t off, int origin)
     (rc = rc != CURLE_OK ? rc : curl_easy_setopt(t->easy, option, value))
 
 static CURLcode
-set_url(struct lev_http_transfer *t, const char *path)
+set_whole_url(struct lev_http_transfer *t, const char *path)
 {
     _cleanup_buf_ struct lev_buf url = {0};
     CURLcode rc = CURLE_OK;
@@ -175,6 +175,24 @@ set_url(struct lev_http_transfer *t, const char *path)
     }
     SET(CURLOPT_URL, url.data);
     SET(CURLOPT_PATH_AS_IS, 1L);
+    return rc;
+}
+
+static CURLcode
+set_url(struct lev_http_transfer *t, const char *path)
+{
+    const struct lev_http *http = t->conn->http;
+    CURLcode rc = CURLE_OK;
+
+    if (http->bare) {
+        /* libcurl takes an URL apart and prints it byte by byte, which would
+         * be an eighth of all that a short run costs. */
+        SET(CURLOPT_URL, http->base_url);
+        SET(CURLOPT_REQUEST_TARGET, path);
+    }
+    else {
+        rc = set_whole_url(t, path);
+    }
 #if LIBCURL_VERSION_NUM >= 0x075500
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
 #else
@@ -351,17 +369,35 @@ set_all(struct lev_http_transfer *t, const struct lev_http_request *req,
     return 0;
 }
 
+static CURL *
+take_easy(struct lev_http_conn *conn)
+{
+    for (size_t i = 0; i < LEV_HTTP_SPARE; i++) {
+        if (conn->spare[i] != NULL) {
+            return lev_steal(conn->spare[i]);
+        }
+    }
+    return curl_easy_init();
+}
+
+static void
+give_easy(struct lev_http_conn *conn, CURL *easy)
+{
+    curl_easy_reset(easy);
+    for (size_t i = 0; i < LEV_HTTP_SPARE; i++) {
+        if (conn->spare[i] == NULL) {
+            conn->spare[i] = easy;
+            return;
+        }
+    }
+    curl_easy_cleanup(easy);
+}
+
 static void
 transfer_free(struct lev_http_transfer *t)
 {
     if (t->easy != NULL) {
-        curl_easy_reset(t->easy);
-        if (t->conn->spare == NULL) {
-            t->conn->spare = t->easy;
-        }
-        else {
-            curl_easy_cleanup(t->easy);
-        }
+        give_easy(t->conn, t->easy);
     }
     curl_slist_free_all(t->headers);
     lev_http_response_deinit(&t->resp);
@@ -391,7 +427,7 @@ transfer_new(struct lev_http_conn *conn, const struct lev_http_request *req)
     t->max_body = req->max_body > 0 ? req->max_body : LEV_HTTP_MAX_BODY;
     t->body_fd = req->body == NULL && req->body_len > 0 ? req->body_fd : -1;
     t->body_len = req->body_len;
-    t->easy = conn->spare != NULL ? lev_steal(conn->spare) : curl_easy_init();
+    t->easy = take_easy(conn);
     return t->easy == NULL ? NULL : lev_steal(t);
 }
 
