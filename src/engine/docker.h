@@ -71,6 +71,13 @@ int lev_docker_call(struct lev_docker *d, const struct lev_scope *scope,
                     const char *method, const struct lev_buf *path,
                     const json_t *body, json_t **answer,
                     struct lev_error *err);
+/* GET, and of the answer's members those called `names` (NULL at the end)
+ * alone: a container's description is long, and parsing all of it would be a
+ * fifth of what a short run costs. */
+int lev_docker_get_members(struct lev_docker *d, const struct lev_scope *scope,
+                           const struct lev_buf *path,
+                           const char *const *names, json_t **answer,
+                           struct lev_error *err);
 /* -1 with the engine's message when the status is an error. */
 int lev_docker_status(const struct lev_http_response *resp,
                       struct lev_error *err);

@@ -5,6 +5,8 @@
 #include <time.h>
 
 #define MESSAGE_MAX 600
+/* For messages. */
+#define ANSWER "the engine's answer"
 
 void
 lev_docker_path(const struct lev_docker *d, struct lev_buf *path,
@@ -120,14 +122,13 @@ lev_docker_status(const struct lev_http_response *resp, struct lev_error *err)
                          hint == NULL ? "" : "; ", hint == NULL ? "" : hint);
 }
 
-int
-lev_docker_call(struct lev_docker *d, const struct lev_scope *scope,
-                const char *method, const struct lev_buf *path,
-                const json_t *body, json_t **answer, struct lev_error *err)
+static int
+call(struct lev_docker *d, const struct lev_scope *scope, const char *method,
+     const struct lev_buf *path, const json_t *body,
+     struct lev_http_response *resp, struct lev_error *err)
 {
     static const char *const json_type[] = {"Content-Type: application/json",
                                             NULL};
-    _cleanup_response_ struct lev_http_response resp = {0};
     _cleanup_buf_ struct lev_buf text = {0};
     struct lev_http_request req = {.method = method};
 
@@ -142,16 +143,74 @@ lev_docker_call(struct lev_docker *d, const struct lev_scope *scope,
         req.body = text.data;
         req.body_len = text.len;
     }
-    if (lev_http_request(d->http, scope, &req, &resp, err) < 0 ||
-        lev_docker_status(&resp, err) < 0)
-    {
+    if (lev_http_request(d->http, scope, &req, resp, err) < 0) {
+        return -1;
+    }
+    return lev_docker_status(resp, err);
+}
+
+int
+lev_docker_call(struct lev_docker *d, const struct lev_scope *scope,
+                const char *method, const struct lev_buf *path,
+                const json_t *body, json_t **answer, struct lev_error *err)
+{
+    _cleanup_response_ struct lev_http_response resp = {0};
+
+    if (call(d, scope, method, path, body, &resp, err) < 0) {
         return -1;
     }
     if (answer == NULL) {
         return 0;
     }
-    *answer = lev_json_parse(lev_buf_text(&resp.body), resp.body.len,
-                             "the engine's answer", err);
+    *answer =
+        lev_json_parse(lev_buf_text(&resp.body), resp.body.len, ANSWER, err);
+    return *answer == NULL ? -1 : 0;
+}
+
+/* The member `name` of the object in `text` goes into `to`, if it is there. */
+static int
+copy_member(const struct lev_buf *text, const char *name, json_t *to,
+            struct lev_error *err)
+{
+    size_t len = 0;
+    const char *at = lev_json_find(lev_buf_text(text), text->len, name, &len);
+    json_t *v;
+
+    if (at == NULL) {
+        return 0;
+    }
+    v = lev_json_parse(at, len, ANSWER, err);
+    if (v == NULL) {
+        return -1;
+    }
+    return json_object_set_new(to, name, v) < 0 ? lev_error_nomem(err, ANSWER)
+                                                : 0;
+}
+
+int
+lev_docker_get_members(struct lev_docker *d, const struct lev_scope *scope,
+                       const struct lev_buf *path, const char *const *names,
+                       json_t **answer, struct lev_error *err)
+{
+    _cleanup_response_ struct lev_http_response resp = {0};
+    _cleanup_json_ json_t *object = json_object();
+
+    if (object == NULL) {
+        return lev_error_nomem(err, ANSWER);
+    }
+    if (call(d, scope, "GET", path, NULL, &resp, err) < 0) {
+        return -1;
+    }
+    for (; *names != NULL; names++) {
+        if (copy_member(&resp.body, *names, object, err) < 0) {
+            return -1;
+        }
+    }
+    /* None of them: then it may be no JSON at all, which this says. */
+    *answer = json_object_size(object) > 0
+                  ? lev_steal(object)
+                  : lev_json_parse(lev_buf_text(&resp.body), resp.body.len,
+                                   ANSWER, err);
     return *answer == NULL ? -1 : 0;
 }
 

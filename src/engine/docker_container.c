@@ -266,12 +266,13 @@ lev_docker_signal(struct lev_engine *e, const struct lev_scope *scope,
 
 static int
 get_container(struct lev_docker *d, const struct lev_scope *scope,
-              const char *id, json_t **answer, struct lev_error *err)
+              const char *id, const char *const *members, json_t **answer,
+              struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf path = {0};
 
     lev_docker_path(d, &path, "/containers/%s/json", id);
-    if (lev_docker_call(d, scope, "GET", &path, NULL, answer, err) < 0) {
+    if (lev_docker_get_members(d, scope, &path, members, answer, err) < 0) {
         return lev_error_wrap(err, "inspect container %.12s", id);
     }
     return 0;
@@ -282,10 +283,12 @@ lev_docker_inspect(struct lev_engine *e, const struct lev_scope *scope,
                    const char *id, struct lev_container_state *state,
                    struct lev_error *err)
 {
+    static const char *const members[] = {"State", "Image", NULL};
     _cleanup_json_ json_t *answer = NULL;
     const char *text;
 
-    if (get_container(lev_docker_of(e), scope, id, &answer, err) < 0) {
+    if (get_container(lev_docker_of(e), scope, id, members, &answer, err) < 0)
+    {
         return -1;
     }
     *state = (struct lev_container_state){0};
@@ -425,12 +428,14 @@ lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
                    const char *id, const char *network, char address[64],
                    struct lev_error *err)
 {
+    static const char *const members[] = {"HostConfig", "NetworkSettings",
+                                          "State", NULL};
     struct lev_docker *d = lev_docker_of(e);
     _cleanup_json_ json_t *answer = NULL;
     const char *mode;
     int found;
 
-    if (get_container(d, scope, id, &answer, err) < 0) {
+    if (get_container(d, scope, id, members, &answer, err) < 0) {
         return -1;
     }
     mode = lev_json_str(answer, "HostConfig.NetworkMode");
@@ -456,12 +461,13 @@ static int
 wait_gone(struct lev_docker *d, const struct lev_scope *scope, const char *id,
           struct lev_error *err)
 {
+    static const char *const members[] = {"Id", NULL};
     int64_t nap = 5 * LEV_MS;
 
     for (;;) {
         _cleanup_json_ json_t *answer = NULL;
 
-        if (get_container(d, scope, id, &answer, err) < 0) {
+        if (get_container(d, scope, id, members, &answer, err) < 0) {
             return err->detail == 404 ? 0 : -1;
         }
         if (lev_scope_sleep(scope, nap, err) < 0) {

@@ -54,6 +54,78 @@ lev_json_parse(const char *text, size_t len, const char *what,
     return NULL;
 }
 
+static const char *
+skip_blanks(const char *p, const char *end)
+{
+    while (p < end && strchr(" \t\r\n", *p) != NULL && *p != '\0') {
+        p++;
+    }
+    return p;
+}
+
+/* From behind the opening quote to behind the closing one; `end` without. */
+static const char *
+skip_string(const char *p, const char *end)
+{
+    while (p < end && *p != '"') {
+        p += *p == '\\' && p + 1 < end ? 2 : 1;
+    }
+    return p < end ? p + 1 : end;
+}
+
+/* To the comma or bracket behind a value. */
+static const char *
+skip_value(const char *p, const char *end)
+{
+    unsigned depth = 0;
+
+    while (p < end) {
+        char c = *p;
+
+        if (c == '"') {
+            p = skip_string(p + 1, end);
+            continue;
+        }
+        if (depth == 0 && (c == ',' || c == '}' || c == ']')) {
+            break;
+        }
+        depth += c == '{' || c == '[';
+        depth -= c == '}' || c == ']';
+        p++;
+    }
+    return p;
+}
+
+const char *
+lev_json_find(const char *text, size_t len, const char *name, size_t *found)
+{
+    const char *end = text + len, *p = skip_blanks(text, end);
+    size_t n = strlen(name);
+
+    if (p == end || *p != '{') {
+        return NULL;
+    }
+    do {
+        const char *key = skip_blanks(p + 1, end), *behind, *value;
+
+        if (key == end || *key != '"') {
+            return NULL;
+        }
+        behind = skip_string(++key, end);
+        value = skip_blanks(behind, end);
+        if (value == end || *value != ':') {
+            return NULL;
+        }
+        value = skip_blanks(value + 1, end);
+        p = skip_value(value, end);
+        if ((size_t)(behind - key) == n + 1 && memcmp(key, name, n) == 0) {
+            *found = (size_t)(p - value);
+            return value;
+        }
+    } while (p < end && *p == ',');
+    return NULL;
+}
+
 static int
 append(const char *data, size_t len, void *arg)
 {

@@ -29,6 +29,13 @@ lev_json_decrefp(json_t **v)
  * and what stands there. An integer beyond int64 becomes a real. */
 json_t *lev_json_parse(const char *text, size_t len, const char *what,
                        struct lev_error *err);
+/* Where in `text` the value of the outermost object's member `name` stands, to
+ * be parsed alone: most of a large answer is of no interest, and making values
+ * of all of it costs far more than looking for the end of each. NULL when
+ * there is none, or when `text` is no object. What is not looked at may be
+ * anything. */
+const char *lev_json_find(const char *text, size_t len, const char *name,
+                          size_t *found);
 /* Appends `v` in its shortest form; any value, not only objects. */
 int lev_json_dump(const json_t *v, struct lev_buf *out, struct lev_error *err);
 

@@ -3,6 +3,8 @@
 #include "json.h"
 
 #include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static json_t *
@@ -115,10 +117,56 @@ test_dump(void)
     assert(err.code == LEV_E_INVALID);
 }
 
+/* The value that is found, "-" where there is none. */
+static void
+finds(const char *text, const char *name, const char *want)
+{
+    size_t len = 1;
+    const char *at = lev_json_find(text, strlen(text), name, &len);
+
+    at = at == NULL ? "-" : at;
+    if (len != strlen(want) || memcmp(at, want, len) != 0) {
+        fprintf(stderr, "%s in %s: %.*s\n", name, text, (int)len, at);
+        abort();
+    }
+}
+
+static void
+test_find(void)
+{
+    static const char text[] =
+        " { \"a\" : 1 ,\"in\":{\"b\":2,\"s\":\"}],\\\"\"} , "
+        "\"list\":[{\"b\":3},[\"]\"]],\"q\\\"b\":4,\"b\":\"{\\\\\",\"\":null}";
+
+    finds(text, "a", "1 ");
+    finds(text, "in", "{\"b\":2,\"s\":\"}],\\\"\"} ");
+    finds(text, "list", "[{\"b\":3},[\"]\"]]");
+    finds(text, "b", "\"{\\\\\"");
+    finds(text, "", "null");
+    finds(text, "s", "-");
+    finds(text, "q\"b", "-"); /* names are compared as they are written */
+    finds("{}", "a", "-");
+    finds("[{\"a\":1}]", "a", "-");
+    finds("{\"a\":1]", "b", "-");
+    finds("{\"a\" 1,\"b\":2}", "b", "-");
+    /* Cut anywhere, it stays within what is there. */
+    for (size_t n = 0; n < sizeof(text); n++) {
+        char *part = strndup(text, n);
+        size_t len = 0;
+        const char *at = lev_json_find(part, n, "zz", &len);
+
+        assert(at == NULL);
+        at = lev_json_find(part, n, "b", &len);
+        assert(at == NULL || at + len <= part + n);
+        free(part);
+    }
+}
+
 int
 main(void)
 {
     test_getters();
+    test_find();
     test_long_names();
     test_errors();
     test_dump();
