@@ -84,21 +84,15 @@ lev_run_store(struct lev_run *run, const struct lev_scope *scope, int64_t seq,
     return rc;
 }
 
-static int
-ensure_document(struct lev_run *run, const struct lev_scope *scope,
-                struct lev_error *err)
+/* A document for a run that has stored nothing. */
+static void
+append_first(bson_t *change)
 {
-    bson_t query = BSON_INITIALIZER, change = BSON_INITIALIZER, set;
-    int rc;
+    bson_t set;
 
-    append_id(&query, run);
-    BSON_APPEND_DOCUMENT_BEGIN(&change, "$setOnInsert", &set);
+    BSON_APPEND_DOCUMENT_BEGIN(change, "$setOnInsert", &set);
     BSON_APPEND_INT64(&set, "_lev.seq", 0);
-    bson_append_document_end(&change, &set);
-    rc = update(run, scope, run->spec->coll, &query, &change, err);
-    bson_destroy(&query);
-    bson_destroy(&change);
-    return rc;
+    bson_append_document_end(change, &set);
 }
 
 static void
@@ -175,18 +169,33 @@ int
 lev_run_record(struct lev_run *run, const struct lev_scope *scope,
                struct lev_error *err)
 {
-    bson_t query = BSON_INITIALIZER, change = BSON_INITIALIZER, set;
-    int rc;
+    struct lev_store *store = lev_session_store(run->session, scope, err);
+    bson_t query = BSON_INITIALIZER, record = BSON_INITIALIZER,
+           first = BSON_INITIALIZER, set;
+    const struct lev_update all[] = {
+        {.coll = "lev.runs",
+         .query = &query,
+         .update = &record,
+         .upsert = true},
+        {.coll = run->spec->coll,
+         .query = &query,
+         .update = &first,
+         .upsert = true},
+    };
+    int rc = -1;
 
     append_id(&query, run);
-    BSON_APPEND_DOCUMENT_BEGIN(&change, "$set", &set);
+    BSON_APPEND_DOCUMENT_BEGIN(&record, "$set", &set);
     append_record(&set, run);
-    bson_append_document_end(&change, &set);
-    rc = update(run, scope, "lev.runs", &query, &change, err);
-    bson_destroy(&query);
-    bson_destroy(&change);
-    if (rc == 0 && !run->stored) {
-        rc = ensure_document(run, scope, err);
+    bson_append_document_end(&record, &set);
+    append_first(&first);
+    /* Together, for one wait for the disk. */
+    if (store != NULL) {
+        rc = store->ops->update_all(store, scope, all, run->stored ? 1 : 2,
+                                    err);
     }
+    bson_destroy(&query);
+    bson_destroy(&record);
+    bson_destroy(&first);
     return rc;
 }

@@ -234,6 +234,7 @@ const struct lev_store_ops lev_store_sqlite = {
     .close = sqlite_close,
     .insert = lev_sqlite_insert,
     .update = lev_sqlite_update,
+    .update_all = lev_sqlite_update_all,
     .count = lev_sqlite_count,
     .find = lev_sqlite_find,
     .next = lev_sqlite_next,

@@ -57,6 +57,10 @@ int lev_sqlite_insert(struct lev_store *store, const struct lev_scope *scope,
 int lev_sqlite_update(struct lev_store *store, const struct lev_scope *scope,
                       const struct lev_update *u,
                       struct lev_update_result *result, struct lev_error *err);
+int lev_sqlite_update_all(struct lev_store *store,
+                          const struct lev_scope *scope,
+                          const struct lev_update *all, size_t n,
+                          struct lev_error *err);
 struct lev_cursor *lev_sqlite_find(struct lev_store *store,
                                    const struct lev_scope *scope,
                                    const struct lev_find *f,

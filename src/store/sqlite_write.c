@@ -361,3 +361,89 @@ lev_sqlite_update(struct lev_store *store, const struct lev_scope *scope,
     u->result.upserted = false; /* the id is the caller's now */
     return 0;
 }
+
+/* update_all */
+
+struct updates {
+    struct lev_write write;
+    struct update **each;
+    size_t n;
+};
+
+static void
+updates_destroy(struct lev_write *w)
+{
+    struct updates *all = lev_container_of(w, struct updates, write);
+
+    for (size_t i = 0; i < all->n; i++) {
+        lev_write_unref(&all->each[i]->write);
+    }
+    free(all->each);
+    free(all);
+}
+
+static int
+updates_run(struct lev_write *w, struct lev_db *db, struct lev_error *err)
+{
+    struct updates *all = lev_container_of(w, struct updates, write);
+
+    for (size_t i = 0; i < all->n; i++) {
+        if (update_run(&all->each[i]->write, db, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static struct updates *
+updates_create(size_t n, struct lev_error *err)
+{
+    struct updates *all = calloc(1, sizeof(*all));
+
+    if (all == NULL) {
+        lev_error_nomem(err, "update");
+        return NULL;
+    }
+    lev_write_init(&all->write);
+    all->write.run = updates_run;
+    all->write.destroy = updates_destroy;
+    all->write.many = true;
+    all->each = calloc(n, sizeof(*all->each));
+    if (all->each == NULL) {
+        lev_write_unref(&all->write);
+        lev_error_nomem(err, "update");
+        return NULL;
+    }
+    return all;
+}
+
+int
+lev_sqlite_update_all(struct lev_store *store, const struct lev_scope *scope,
+                      const struct lev_update *from, size_t n,
+                      struct lev_error *err)
+{
+    struct lev_sqlite *s = lev_sqlite_of(store);
+    _cleanup_(write_unrefp) struct lev_write *w = NULL;
+    struct updates *all;
+
+    if (lev_sqlite_check(s, scope, err) < 0) {
+        return -1;
+    }
+    all = updates_create(n, err);
+    if (all == NULL) {
+        return -1;
+    }
+    w = &all->write;
+    for (size_t i = 0; i < n; i++) {
+        if (lev_sqlite_check_coll(from[i].coll, err) < 0) {
+            return -1;
+        }
+        all->each[i] = update_create(&from[i], err);
+        if (all->each[i] == NULL) {
+            return -1;
+        }
+        all->n++;
+        w->bytes += all->each[i]->write.bytes;
+    }
+    return lev_writer_write(s->writer, w, scope, err);
+}

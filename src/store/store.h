@@ -67,6 +67,11 @@ struct lev_store_ops {
     int (*update)(struct lev_store *store, const struct lev_scope *scope,
                   const struct lev_update *u, struct lev_update_result *result,
                   struct lev_error *err);
+    /* Several updates at once, of any collections: all or none where the back
+     * end has transactions, else one after the other. */
+    int (*update_all)(struct lev_store *store, const struct lev_scope *scope,
+                      const struct lev_update *all, size_t n,
+                      struct lev_error *err);
     int (*count)(struct lev_store *store, const struct lev_scope *scope,
                  const char *coll, const bson_t *query, int64_t *n,
                  struct lev_error *err);

@@ -226,6 +226,44 @@ doc_of_size(int id, uint32_t size)
     return doc;
 }
 
+static int
+update_both(struct lev_store *st, const char *first, const char *second,
+            struct lev_error *err)
+{
+    bson_t *query = json("{'_id': 1}"), *a = json(first), *b = json(second);
+    const struct lev_update all[] = {
+        {.coll = "one", .query = query, .update = a, .upsert = true},
+        {.coll = "two", .query = query, .update = b, .upsert = true},
+    };
+    int rc = st->ops->update_all(st, &forever, all, 2, err);
+
+    bson_destroy(query);
+    bson_destroy(a);
+    bson_destroy(b);
+    return rc;
+}
+
+static void
+test_update_all(void)
+{
+    struct lev_store *st = store_open("all.db");
+    struct lev_error err;
+
+    assert(update_both(st, "{'$set': {'a': 1}}", "{'$set': {'b': 1}}", &err) ==
+           0);
+    FINDS(st, "one", "{}", "{'_id':1,'a':1}");
+    FINDS(st, "two", "{}", "{'_id':1,'b':1}");
+    /* The second fails: the first has not happened either. */
+    assert(update_both(st, "{'$set': {'a': 2}}", "{'$set': {'b.c': 1}}",
+                       &err) == -1);
+    assert(err.code == LEV_E_QUERY);
+    assert(update_both(st, "{'$set': {'a': 2}}", "{'$bad': {'b': 2}}", &err) ==
+           -1);
+    FINDS(st, "one", "{}", "{'_id':1,'a':1}");
+    FINDS(st, "two", "{}", "{'_id':1,'b':1}");
+    lev_store_unref(st);
+}
+
 static void
 test_too_large(void)
 {
@@ -444,6 +482,7 @@ main(void)
     test_regex_limit();
     test_update();
     test_update_many_fails();
+    test_update_all();
     test_too_large();
     test_cursor();
     test_threads();
