@@ -76,6 +76,18 @@ raise_descriptors(void)
     }
 }
 
+/* Tells the machine's starts apart: with another one all processes of before
+ * are gone. Empty where /proc does not say. */
+static void
+read_boot(char boot[40])
+{
+    _cleanup_fclose_ FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+    if (f != NULL && fgets(boot, 40, f) != NULL) {
+        boot[strcspn(boot, "\n")] = '\0';
+    }
+}
+
 struct lev_session *
 lev_session_create(struct lev_session_config *config, struct lev_error *err)
 {
@@ -93,6 +105,7 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
     lev_gate_init(&s->store_gate);
     lev_gate_init(&s->bundle_gate);
     s->pid = getpid();
+    read_boot(s->boot);
     if (copy_config(&s->config, config, err) < 0 ||
         lev_random_hex(s->id, sizeof(s->id) - 1, err) < 0)
     {
@@ -232,18 +245,14 @@ char **
 lev_session_labels(const struct lev_session *s, const char *role,
                    struct lev_error *err)
 {
-    char boot[40] = "", text[6][160];
+    char text[6][160];
     const char *v[7] = {0};
-    _cleanup_fclose_ FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
     char **labels;
 
-    if (f != NULL && fgets(boot, sizeof(boot), f) != NULL) {
-        boot[strcspn(boot, "\n")] = '\0';
-    }
     snprintf(text[0], sizeof(text[0]), "zone.lev.session=%s", s->id);
     snprintf(text[1], sizeof(text[1]), "zone.lev.job=%.100s", s->config.job);
     snprintf(text[2], sizeof(text[2]), "zone.lev.pid=%d", (int)getpid());
-    snprintf(text[3], sizeof(text[3]), "zone.lev.boot=%s", boot);
+    snprintf(text[3], sizeof(text[3]), "zone.lev.boot=%s", s->boot);
     snprintf(text[4], sizeof(text[4]), "zone.lev.role=%s", role);
     for (int i = 0; i < 5; i++) {
         v[i] = text[i];

@@ -21,6 +21,7 @@ struct lev_left {
 struct lev_session {
     struct lev_session_config config; /* strings owned, but for `log` */
     char id[25];
+    char boot[40];
     pid_t pid; /* whose session it is */
     atomic_int refs;
     atomic_uint numbers;
