@@ -339,6 +339,9 @@ step_create(struct lev_run *run, const struct lev_scope *scope,
         spec.mounts_n = run->mounts_n;
         rc = run->ops->create(run->engine, scope, &spec, &id, err);
     }
+    if (id == NULL) {
+        atomic_store(&run->site->unsure, true);
+    }
     pthread_mutex_lock(&run->mutex);
     run->id = id;
     pthread_mutex_unlock(&run->mutex);

@@ -85,9 +85,13 @@ lev_services_check(struct lev_run *run, struct lev_error *err)
             continue;
         }
         if (r->err.code != LEV_OK) {
-            *err = r->err;
-            return lev_error_wrap(err, "service %s (phase %s)", svc->alias,
-                                  r->phase);
+            bool said = r->log_tail != NULL && r->log_tail[0] != '\0';
+
+            return lev_error_set(err, r->err.code, r->err.detail,
+                                 "service %s (phase %s): %.500s%s%.400s",
+                                 svc->alias, r->phase, r->err.msg,
+                                 said ? "; its last lines: " : "",
+                                 said ? r->log_tail : "");
         }
         return lev_error_set(err, LEV_E_START, 0,
                              "service %s ended with exit code %d before it "

@@ -34,9 +34,12 @@ struct lev_site {
     struct lev_engine *engine;
     char *url; /* what was asked for, or NULL: the session's choice */
     _Atomic(char *) network; /* id of the session's; NULL until it is needed */
-    atomic_bool relay;       /* its containers cannot reach sockets of ours */
-    struct lev_left *left;   /* what could not be removed yet */
-    unsigned number;         /* of the session's sites, from 0 */
+    /* A create has failed, which may have happened nevertheless: the engine is
+     * asked, when the session closes, what carries the session's label. */
+    atomic_bool unsure;
+    atomic_bool relay;     /* its containers cannot reach sockets of ours */
+    struct lev_left *left; /* what could not be removed yet */
+    unsigned number;       /* of the session's sites, from 0 */
     struct lev_site *next;
 };
 

@@ -195,6 +195,7 @@ create_network(struct lev_site *site, const struct lev_scope *scope,
     }
     lev_strv_free(labels);
     if (id == NULL) {
+        atomic_store(&site->unsure, true);
         lev_error_wrap(err, "create the network %s", name);
     }
     return id;
@@ -280,9 +281,42 @@ remove_left(struct lev_site *site, const struct lev_scope *scope,
     return 0;
 }
 
+/* Removes what carries the session's label, whether it is known or not. */
+static void
+sweep(struct lev_site *site, const struct lev_scope *scope,
+      int (*list)(struct lev_engine *e, const struct lev_scope *scope,
+                  const char *label, struct lev_listed **list,
+                  struct lev_error *err),
+      int (*remove)(struct lev_engine *e, const struct lev_scope *scope,
+                    const char *id, struct lev_error *err))
+{
+    struct lev_scope bound = lev_scope_within(scope, REMOVE_TIMEOUT);
+    struct lev_log *log = site->session->config.log;
+    struct lev_listed *found = NULL;
+    struct lev_error err;
+    char label[64];
+
+    snprintf(label, sizeof(label), "zone.lev.session=%s", site->session->id);
+    if (list(site->engine, &bound, label, &found, &err) < 0) {
+        lev_log(log, LEV_ERROR, "lev",
+                "what is left of the session is not known: %s", err.msg);
+        return;
+    }
+    for (struct lev_listed *item = found; item != NULL; item = item->next) {
+        bound = lev_scope_within(scope, REMOVE_TIMEOUT);
+        if (remove(site->engine, &bound, item->id, &err) < 0) {
+            lev_log(log, LEV_ERROR, "lev", "%s is left behind: %s", item->name,
+                    err.msg);
+        }
+    }
+    lev_listed_free(found);
+}
+
 void
 lev_site_close(struct lev_site *site, const struct lev_scope *scope)
 {
+    const struct lev_engine_ops *ops = site->engine->ops;
+    bool unsure = atomic_exchange(&site->unsure, false);
     struct lev_log *log = site->session->config.log;
     char *network = atomic_exchange(&site->network, NULL);
     struct lev_error err;
@@ -298,15 +332,20 @@ lev_site_close(struct lev_site *site, const struct lev_scope *scope)
         }
         left_free(left);
     }
+    if (unsure) {
+        sweep(site, scope, ops->list, ops->remove);
+    }
     if (network != NULL) {
         struct lev_scope bound = lev_scope_within(scope, REMOVE_TIMEOUT);
 
-        if (site->engine->ops->network_remove(site->engine, &bound, network,
-                                              &err) < 0) {
+        if (ops->network_remove(site->engine, &bound, network, &err) < 0) {
             lev_log(log, LEV_ERROR, "lev",
                     "the network levrt-%.12s-session is left behind: %s",
                     site->session->id, err.msg);
         }
         free(network);
+    }
+    if (unsure) {
+        sweep(site, scope, ops->network_list, ops->network_remove);
     }
 }
