@@ -226,9 +226,10 @@ stop_process(struct lev_run *run)
         }
     }
     scope = lev_scope_within(&forever, KILL_TIMEOUT);
-    if (run->ops->signal(run->engine, &scope, run->id, SIGKILL, &err) == 0) {
-        lev_run_serve(run, &scope, &err);
-    }
+    /* Refused when it has just ended by itself: its exit is to be heard of all
+     * the same. */
+    run->ops->signal(run->engine, &scope, run->id, SIGKILL, &err);
+    lev_run_serve(run, &scope, &err);
 }
 
 static int
