@@ -99,8 +99,11 @@ code_of(long status, const char *message)
     {
         return LEV_E_IMAGE_NOT_FOUND;
     }
-    /* Podman answers 500 to what its containers are not ready for. */
-    if (status == 409 || strstr(message, "container state improper") != NULL) {
+    /* Podman answers 500 to what its containers are not ready for, and Docker
+     * to the start of an exec whose container has just ended. */
+    if (status == 409 || strstr(message, "container state improper") != NULL ||
+        strstr(message, " is not running") != NULL)
+    {
         return LEV_E_CONFLICT;
     }
     return status == 404 ? LEV_E_NOT_FOUND : LEV_E_ENGINE;
