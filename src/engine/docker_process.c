@@ -98,6 +98,7 @@ begin(struct lev_process *p, const char *fmt, bool attach,
     }
     req.path = path.data;
     req.on_data = attach ? on_attach_data : NULL;
+    req.brief = !attach;
     return lev_http_transfer_start(p->conn, &req, err);
 }
 

@@ -51,6 +51,8 @@ struct lev_http_request {
                    struct lev_error *err);
     void *ctx;
     size_t max_body; /* of a kept body; 0: 64 MiB; more is an error */
+    bool brief;      /* a short answer is expected, perhaps after hours: hold
+                      * little memory meanwhile */
 };
 
 struct lev_http_response {

@@ -55,7 +55,7 @@ struct lev_http_transfer {
     uint64_t body_len, body_off;
     size_t header_bytes; /* of all answers, interim ones included */
     int64_t give_up;     /* waiting for room in the backlog; 0: not begun */
-    bool connect_only, retried;
+    bool connect_only, retried, brief;
     enum lev_http_state state;
     struct lev_http_response resp;
     struct lev_error err; /* a callback's, then the transfer's */

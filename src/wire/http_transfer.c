@@ -11,6 +11,7 @@
 /* A run holds two transfers for as long as its container lives: their buffers
  * are small. An upload is short and large. */
 #define BUFFER_SIZE 16384L
+#define BRIEF_SIZE 1024L /* the least that libcurl takes */
 #define UPLOAD_SIZE 65536L
 
 /* How long one connect() waits for room in a full backlog before it looks at
@@ -237,6 +238,7 @@ set_endpoint(struct lev_http_transfer *t)
 static CURLcode
 set_machinery(struct lev_http_transfer *t)
 {
+    const long size = t->brief ? BRIEF_SIZE : BUFFER_SIZE;
     bool upload = t->body_fd >= 0;
     CURLcode rc = CURLE_OK;
 
@@ -244,7 +246,7 @@ set_machinery(struct lev_http_transfer *t)
     SET(CURLOPT_PRIVATE, t);
     SET(CURLOPT_ERRORBUFFER, t->detail);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    SET(CURLOPT_BUFFERSIZE, BUFFER_SIZE);
+    SET(CURLOPT_BUFFERSIZE, size);
     SET(CURLOPT_UPLOAD_BUFFERSIZE, upload ? UPLOAD_SIZE : BUFFER_SIZE);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, t);
@@ -427,6 +429,7 @@ transfer_new(struct lev_http_conn *conn, const struct lev_http_request *req)
     t->max_body = req->max_body > 0 ? req->max_body : LEV_HTTP_MAX_BODY;
     t->body_fd = req->body == NULL && req->body_len > 0 ? req->body_fd : -1;
     t->body_len = req->body_len;
+    t->brief = req->brief;
     t->easy = take_easy(conn);
     return t->easy == NULL ? NULL : lev_steal(t);
 }
