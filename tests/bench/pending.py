@@ -56,7 +56,7 @@ async def main() -> None:
             **memory(),
             "threads": len(os.listdir("/proc/self/task")),
         }
-        before, switches = cpu(), threads_switches()
+        switches, before = threads_switches(), cpu()
         await asyncio.sleep(SECONDS)
         figures["cpu"] = (cpu() - before) / SECONDS
         figures["switches"] = (threads_switches() - switches) / SECONDS
