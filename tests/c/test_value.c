@@ -98,7 +98,7 @@ static const char *const order[][8] = {
 static bson_t *
 parse(const char *value)
 {
-    char line[200], *p = line;
+    char line[600], *p = line;
 
     snprintf(line, sizeof(line), "{'v': %s}", value);
     for (; *p != '\0'; p++) {
@@ -254,12 +254,17 @@ test_depth(void)
 static void
 test_damaged(void)
 {
-    bson_t *doc = parse("{'a': [{'b': 'text'}, {'$numberInt': '5'}]}");
+    bson_t *doc = parse(
+        "{'a': [{'b': 'text'}, {'$numberInt': '5'}, null, true, 1.5], 'c': "
+        "{'$binary': {'base64': 'AAEC', 'subType': '00'}}, 'd': "
+        "[{'$oid': '0123456789abcdef01234567'}, {'$date': 5}, {'$minKey': 1}, "
+        "{'$regularExpression': {'pattern': 'x', 'options': 'i'}}, "
+        "{'$code': 'f', '$scope': {'g': []}}, {'$numberDecimal': '1'}]}");
     uint32_t len = doc->len;
     uint8_t *data = malloc(len);
     struct lev_error err;
 
-    assert(data != NULL);
+    assert(data != NULL && lev_value_check(doc, &err) == 0);
     /* No byte that is wrong makes anything read outside: the sanitizers see
      * it. */
     for (uint32_t at = 4; at < len - 1; at++) {
