@@ -8,8 +8,6 @@ from levrt._levrt import Cr, Document, ObjectId, Op, Task
 
 TYPE_CHECKING = False  # typing is not loaded for it
 if TYPE_CHECKING:
-    from typing import Any
-
     from levrt import annot, bson
     from levrt.args import cli
     from levrt.collection import Collection
@@ -99,17 +97,19 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> "Any":
-    from importlib import import_module
+if not TYPE_CHECKING:  # to a type checker every name would be there
 
-    if name in ("annot", "bson"):
-        return import_module(f"levrt.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module 'levrt' has no attribute {name!r}")
-    module = import_module(f"levrt.{_HOMES.get(name, 'errors')}")
-    value = getattr(module, "lev" if name == "ctx" else name)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name in ("annot", "bson"):
+            return import_module(f"levrt.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module 'levrt' has no attribute {name!r}")
+        module = import_module(f"levrt.{_HOMES.get(name, 'errors')}")
+        value = getattr(module, "lev" if name == "ctx" else name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

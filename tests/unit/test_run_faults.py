@@ -523,6 +523,7 @@ def test_many_runs_pending(engine):
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
     assert measured["ends"] == ["CancelledError"]
-    assert measured["kb"] <= 150  # tests/bench has the number
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):
+        assert measured["kb"] <= 150  # tests/bench has the number
     assert measured["cpu"] <= 0.05
     assert not engine.containers and not engine.networks
