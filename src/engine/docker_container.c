@@ -1,10 +1,14 @@
 #include "docker.h"
 
 #include <string.h>
+#include <sys/random.h>
 
 #include "options.h"
 
 #define CREATE_TIMEOUT (30 * LEV_SECOND)
+#define FIND_TIMEOUT (10 * LEV_SECOND)
+#define MARK "zone.lev.create" /* a label with a value of its own each time   \
+                                */
 #define GONE_NAP_MAX (200 * LEV_MS)
 
 static json_t *
@@ -121,13 +125,18 @@ check_text(const struct lev_container_spec *spec, struct lev_error *err)
 
 static json_t *
 create_body(struct lev_docker *d, const struct lev_container_spec *spec,
-            struct lev_error *err)
+            const char *mark, struct lev_error *err)
 {
     _cleanup_json_ json_t *labels = NULL, *host = NULL, *config = NULL;
 
     if (check_text(spec, err) < 0 ||
         (labels = lev_docker_labels(spec->labels, err)) == NULL)
     {
+        return NULL;
+    }
+    if (json_object_set_new(labels, MARK, json_string(strchr(mark, '=') + 1)) <
+        0) {
+        lev_error_nomem(err, "labels");
         return NULL;
     }
     config = base_config(spec, labels);
@@ -194,9 +203,29 @@ log_warnings(struct lev_docker *d, const char *name, const json_t *answer)
     }
 }
 
+/* The answer was lost: the container may be there all the same. Its name is
+ * no way to it, since another one's may be the same; its mark is. */
+static char *
+find_created(struct lev_docker *d, const char *mark)
+{
+    const struct lev_scope forever = {LEV_NEVER, NULL};
+    struct lev_scope scope = lev_scope_within(&forever, FIND_TIMEOUT);
+    struct lev_listed *found = NULL;
+    struct lev_error err;
+    char *id = NULL;
+
+    if (lev_docker_list(&d->base, &scope, mark, &found, &err) == 0 &&
+        found != NULL)
+    {
+        id = lev_steal(found->id);
+    }
+    lev_listed_free(found);
+    return id;
+}
+
 static int
 post_create(struct lev_docker *d, const struct lev_scope *scope,
-            const char *name, const json_t *body, char **id,
+            const char *name, const char *mark, const json_t *body, char **id,
             struct lev_error *err)
 {
     struct lev_scope whole = {scope->deadline, NULL};
@@ -207,10 +236,8 @@ post_create(struct lev_docker *d, const struct lev_scope *scope,
 
     lev_docker_path(d, &path, "/containers/create?name=%s", name);
     if (lev_docker_call(d, &bounded, "POST", &path, body, &answer, err) < 0) {
-        /* Without a status the container may come to be all the same; it can
-         * be removed by its name. */
         if (err->detail < 400) {
-            *id = strdup(name);
+            *id = find_created(d, mark);
         }
         /* 409 at Docker, 500 at Podman. */
         if (strstr(err->msg, "already in use") != NULL) {
@@ -224,6 +251,20 @@ post_create(struct lev_docker *d, const struct lev_scope *scope,
     return *id == NULL ? lev_error_nomem(err, "container") : 0;
 }
 
+/* A label of this one request: "K=V". */
+static int
+make_mark(char mark[64], struct lev_error *err)
+{
+    uint64_t random[2];
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
+        return lev_error_errno(err, "getrandom");
+    }
+    snprintf(mark, 64, MARK "=%016llx%016llx", (unsigned long long)random[0],
+             (unsigned long long)random[1]);
+    return 0;
+}
+
 int
 lev_docker_create(struct lev_engine *e, const struct lev_scope *scope,
                   const struct lev_container_spec *spec, char **id,
@@ -231,13 +272,15 @@ lev_docker_create(struct lev_engine *e, const struct lev_scope *scope,
 {
     struct lev_docker *d = lev_docker_of(e);
     _cleanup_json_ json_t *body = NULL;
+    char mark[64];
 
     *id = NULL;
-    if (lev_scope_check(scope, err) < 0) {
+    if (lev_scope_check(scope, err) < 0 || make_mark(mark, err) < 0) {
         return -1;
     }
-    body = create_body(d, spec, err);
-    if (body == NULL || post_create(d, scope, spec->name, body, id, err) < 0) {
+    body = create_body(d, spec, mark, err);
+    if (body == NULL ||
+        post_create(d, scope, spec->name, mark, body, id, err) < 0) {
         return lev_error_wrap(err, "create container %s", spec->name);
     }
     for (size_t i = 1; i < spec->networks_n; i++) {

@@ -77,7 +77,10 @@ test_text(void)
     expect_error(&err, LEV_E_INVALID, "argv: item 1 is not valid UTF-8");
 }
 
-/* When it is not known whether there is a container, it is named. */
+#define FIND "GET " V "/containers/json"
+
+/* When it is not known whether there is a container, it is looked for by the
+ * label of that one request: another one's may have the same name. */
 static void
 test_create(void)
 {
@@ -93,9 +96,11 @@ test_create(void)
            0);
 
     scripted_set(&server, CREATE, &held);
+    set(FIND, "200 OK", "[{\"Id\":\"c2\",\"Names\":[\"/name one\"]}]");
     assert(create_one(&brief, &id, &err) == -1);
     expect_error(&err, LEV_E_TIMEOUT, "create container name one");
-    assert(strcmp(id, "name one") == 0);
+    assert(strcmp(id, "c2") == 0);
+    assert(strstr(server.last_request, "zone.lev.create%3D") != NULL);
     free(id);
 
     scripted_set(
@@ -104,8 +109,13 @@ test_create(void)
             .status = "201 Created", .body = "{\"Id\":", .drop = true});
     assert(create_one(&forever, &id, &err) == -1);
     expect_error(&err, LEV_E_ENGINE, "create container name one");
-    assert(strcmp(id, "name one") == 0);
+    assert(strcmp(id, "c2") == 0);
     free(id);
+
+    set(FIND, "200 OK", "[]");
+    assert(create_one(&forever, &id, &err) == -1);
+    expect_error(&err, LEV_E_ENGINE, "create container name one");
+    assert(id == NULL);
 
     set(CREATE, "500 Internal Server Error",
         "{\"message\":\"mkdir: no space left on device\"}");
