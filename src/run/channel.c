@@ -23,6 +23,7 @@ struct lev_channel {
     size_t payload_len;
     const char *const *argv;
     bool greeted, over;
+    bool told_all; /* the last frame has come */
     int64_t last_seq;
 };
 
@@ -397,6 +398,7 @@ on_frame(struct lev_channel *ch, const struct lev_scope *scope,
     }
     if (bson_iter_init_find(&it, frame, "exit")) {
         ch->ev.exited(ch->ev.ctx, (int)bson_iter_as_int64(&it));
+        ch->told_all = true;
         return 0;
     }
     return protocol_error(err, "an unknown frame");
@@ -456,7 +458,7 @@ static int
 receive(struct lev_channel *ch, const struct lev_scope *scope,
         struct lev_error *err)
 {
-    char buf[16 * 1024];
+    char buf[32 * 1024];
     size_t taken = 0;
     bson_t frame;
     int rc;
@@ -478,9 +480,17 @@ receive(struct lev_channel *ch, const struct lev_scope *scope,
             if (on_frame(ch, scope, &frame, err) < 0) {
                 return -1;
             }
+            /* Through the relay, the guest's end of the stream cannot be
+             * seen: who waits for ours would wait for ever. */
+            if (ch->told_all) {
+                return 1;
+            }
         }
         if (rc < 0) {
             return -1;
+        }
+        if (ch->exec == NULL && (size_t)n < sizeof(buf)) {
+            return 0; /* that was all; if not, poll tells */
         }
     }
     return 0;
