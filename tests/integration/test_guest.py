@@ -475,12 +475,13 @@ async def test_the_images_own_interpreter(images, place):
     }
 
 
-async def test_an_interpreter_of_another_version(images):
+async def test_an_interpreter_of_another_version(images, place):
     @levrt.remote(python="image")
     def entry():
         pass
 
-    e = await failure(Cr(images.get("old-python"), entry=entry()), levrt.TaskFailed)
+    cr = Cr(images.get("old-python"), entry=entry(), **place)
+    e = await failure(cr, levrt.TaskFailed)
     assert "3.9" in str(e)
     assert "{}.{}".format(*sys.version_info[:2]) in str(e)
 
