@@ -7,8 +7,8 @@
 
 #define CREATE_TIMEOUT (30 * LEV_SECOND)
 #define FIND_TIMEOUT (10 * LEV_SECOND)
-#define MARK "zone.lev.create" /* a label with a value of its own each time   \
-                                */
+/* A label with a value of its own for each request. */
+#define MARK "zone.lev.create"
 #define GONE_NAP_MAX (200 * LEV_MS)
 
 static json_t *
