@@ -11,7 +11,8 @@ registry=127.0.0.1:5000
 registry_auth=127.0.0.1:5001
 
 in_engine() {
-    env LEVRT_TEST_DOCKER="unix://$socket" LEVRT_TEST_DOCKER_TCP="tcp://$tcp" \
+    env TMPDIR="$scratch/tmp" \
+        LEVRT_TEST_DOCKER="unix://$socket" LEVRT_TEST_DOCKER_TCP="tcp://$tcp" \
         LEVRT_TEST_REGISTRY="$registry" LEVRT_TEST_REGISTRY_AUTH="$registry_auth" \
         nsenter "--net=/proc/$(cat "$scratch/namespace.pid")/ns/net" -- "$@"
 }

@@ -174,7 +174,8 @@ run_pytest() {
     cd "$1"
     shift
     in_engine env CI=true PYTHONDONTWRITEBYTECODE=1 \
-        "$venv/bin/python" -m pytest -p no:cacheprovider "$@" | tee "$log"
+        "$venv/bin/python" -m pytest -p no:cacheprovider \
+        --basetemp="$scratch/t" "$@" | tee "$log" # short: sockets are below it
     cd "$root"
     local last
     last=$(tail -n 1 "$log")
