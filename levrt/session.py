@@ -171,21 +171,31 @@ atexit.register(_abandon_jobs)
 
 
 class _Interrupts:
-    """Ctrl-C: once stops everything, twice kills."""
+    """Ctrl-C: once stops everything, twice kills.
+
+    Code that keeps the loop from turning (a long computation, a blocking call) is
+    broken by the second one, as by the first one outside of a loop.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.acted = 0
         self.job: Job | None = None
         self.task: asyncio.Task[Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(self, signum: int, frame: object) -> None:
         self.count += 1
-        if self.loop is None:
+        if self.loop is None or self.loop.is_closed():
             raise KeyboardInterrupt
         self.loop.call_soon_threadsafe(self._act, self.count)
+        if self.count > 1 and not self.acted:
+            if self.job is not None:
+                self.job.session.stop(True)
+            raise KeyboardInterrupt
 
     def _act(self, count: int) -> None:
+        self.acted = count
         runs = self.job.session.stop(count > 1) if self.job else 0
         if count == 1:
             _log.warning("interrupted: %d runs are stopped; Ctrl-C kills them", runs)

@@ -141,6 +141,23 @@ def test_the_programs_own_handler_of_ctrl_c_stays(home):
         signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_twice_breaks_what_blocks_the_loop(engine):
+    engine.script = Script(hold=True)
+    reached = []
+
+    async def main():
+        await Cr("img").start()
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("the loop has not heard of it")
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("nor of the second")
+
+    with pytest.raises(KeyboardInterrupt):
+        levrt.run(main())
+    assert reached == ["the loop has not heard of it"]
+    assert not engine.containers and not engine.networks
+
+
 def rows(home):
     db = sqlite3.connect(home / "data" / "levrt" / "lev.db")
     with db:
