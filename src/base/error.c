@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "utf8.h"
+
 int
 lev_error_set(struct lev_error *err, enum lev_errcode code, int detail,
               const char *fmt, ...)
@@ -15,6 +17,8 @@ lev_error_set(struct lev_error *err, enum lev_errcode code, int detail,
     va_start(ap, fmt);
     vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
     va_end(ap);
+    /* Words of tools are in it, and a bound may cut a character. */
+    lev_utf8_mend(err->msg);
     return -1;
 }
 
@@ -48,6 +52,7 @@ lev_error_wrap(struct lev_error *err, const char *fmt, ...)
     /* A long chain loses its tail, never its head. */
     n = strlen(err->msg);
     snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", inner);
+    lev_utf8_mend(err->msg);
     return -1;
 }
 

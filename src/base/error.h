@@ -51,7 +51,7 @@ enum lev_errcode {
 struct lev_error {
     enum lev_errcode code;
     int detail; /* errno, HTTP status, SQLite's or MongoDB's code; 0 if none */
-    char msg[1000];
+    char msg[1000]; /* UTF-8, whatever it was made of */
 };
 
 /* Both return -1, so that a failing function can `return lev_error_set(…)`. */

@@ -3,6 +3,7 @@
 #include "gate.h"
 #include "runlog.h"
 #include "session_internal.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -255,6 +256,7 @@ lev_session_labels(const struct lev_session *s, const char *role,
     snprintf(text[3], sizeof(text[3]), "zone.lev.boot=%s", s->boot);
     snprintf(text[4], sizeof(text[4]), "zone.lev.role=%s", role);
     for (int i = 0; i < 5; i++) {
+        lev_utf8_mend(text[i]); /* a long job's name was cut */
         v[i] = text[i];
     }
     labels = lev_strv_copy(v);

@@ -3,6 +3,7 @@
 #include "buf.h"
 #include "compq.h"
 #include "scope.h"
+#include "utf8.h"
 #include "worker.h"
 
 #include <assert.h>
@@ -54,6 +55,35 @@ test_error(void)
     assert(strcmp(err.msg, "remove c1: in use") == 0 && err.detail == 409);
     lev_error_wrap(&err, "%s", deep);
     assert(strlen(err.msg) == sizeof(err.msg) - 1);
+}
+
+static void
+test_utf8(void)
+{
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"ascii ü 日 😀 \xf4\x8f\xbf\xbf", "ascii ü 日 😀 \xf4\x8f\xbf\xbf"},
+        {"cut \xe6\x97", "cut ??"},
+        {"\xe6\x97日", "??日"},
+        {"\x80\xff", "??"},
+        {"\xc0\xaf", "??"},           /* overlong */
+        {"\xe0\x9f\xbf", "???"},      /* overlong */
+        {"\xf0\x8f\xbf\xbf", "????"}, /* overlong */
+        {"\xed\xa0\x80", "???"},      /* a surrogate */
+        {"\xf4\x90\x80\x80", "????"}, /* beyond U+10FFFF */
+        {"\xf0\x9f\x98", "???"},      /* cut */
+    };
+    struct lev_error err;
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(cases); i++) {
+        char text[32];
+
+        strcpy(text, cases[i][0]);
+        lev_utf8_mend(text);
+        assert(strcmp(text, cases[i][1]) == 0);
+    }
+    lev_error_set(&err, LEV_E_START, 0, "%.4s, then", "日日");
+    assert(strcmp(err.msg, "日?, then") == 0);
 }
 
 static void
@@ -170,6 +200,7 @@ main(void)
 {
     test_buf();
     test_error();
+    test_utf8();
     test_scope();
     test_pool();
     return 0;

@@ -158,6 +158,21 @@ def test_ctrl_c_twice_breaks_what_blocks_the_loop(engine):
     assert not engine.containers and not engine.networks
 
 
+def test_a_job_with_a_long_name(engine, monkeypatch):
+    """Labels are bounded; a cut one is text still."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", f"/{'日' * 60}.py")
+    assert levrt.run(Cr("img").done()).run.exit_code == 0
+
+
+def test_words_that_are_cut_stay_in_the_record(engine):
+    words = "日" * 300
+    engine.fault("POST /containers/*/start", status=500, message=words, times=1)
+    with pytest.raises(levrt.LevError):
+        levrt.run(Cr("img").done())
+    (record,) = stored(None, "lev.runs")
+    assert words[:100] in record["error"]
+
+
 def rows(home):
     db = sqlite3.connect(home / "data" / "levrt" / "lev.db")
     with db:
