@@ -11,6 +11,7 @@
 #define KILL_TIMEOUT (10 * LEV_SECOND)
 #define REMOVE_TIMEOUT (30 * LEV_SECOND)
 #define RECORD_TIMEOUT (30 * LEV_SECOND)
+#define HURRIED_RECORD_TIMEOUT (2 * LEV_SECOND)
 
 void
 lev_run_spec_free(struct lev_run_spec *spec)
@@ -343,14 +344,31 @@ tear_down(struct lev_run *run)
     lev_run_output_end(run);
 }
 
+/* A hurry is about containers; what is known of the run is worth the moment
+ * that a store takes that is not stuck. */
+static int
+store_record(struct lev_run *run, struct lev_error *err)
+{
+    const struct lev_scope forever = {LEV_NEVER, NULL};
+    const struct lev_scope hurry = {LEV_NEVER, &run->hurry};
+    struct lev_scope scope = lev_scope_within(&hurry, RECORD_TIMEOUT);
+
+    if (lev_run_record(run, &scope, err) == 0) {
+        return 0;
+    }
+    if (err->code != LEV_E_CANCELLED) {
+        return -1;
+    }
+    scope = lev_scope_within(&forever, HURRIED_RECORD_TIMEOUT);
+    return lev_run_record(run, &scope, err);
+}
+
 static void
 record(struct lev_run *run)
 {
-    const struct lev_scope hurry = {LEV_NEVER, &run->hurry};
-    struct lev_scope scope = lev_scope_within(&hurry, RECORD_TIMEOUT);
     struct lev_error err;
 
-    if (lev_run_record(run, &scope, &err) == 0) {
+    if (store_record(run, &err) == 0) {
         return;
     }
     if (run->result.err.code == LEV_OK) {

@@ -164,6 +164,24 @@ def test_a_job_with_a_long_name(engine, monkeypatch):
     assert levrt.run(Cr("img").done()).run.exit_code == 0
 
 
+def test_the_record_of_a_run_that_is_killed(engine):
+    """A second cancel hurries the containers, not the store."""
+    engine.script = Script(hold=True)
+
+    async def main():
+        waiting = asyncio.ensure_future((await Cr("img").start()).done())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+
+    levrt.run(main())
+    (record,) = stored(None, "lev.runs")
+    assert record["phase"] == "run"
+
+
 def test_words_that_are_cut_stay_in_the_record(engine):
     words = "日" * 300
     engine.fault("POST /containers/*/start", status=500, message=words, times=1)
