@@ -266,7 +266,9 @@ levpy_cr_options(struct levpy_state *st, Cr *cr, bson_t **out)
     return levpy_to_bson(st, all, "options", out);
 }
 
-/* `a|b|<schema>`; without a schema the namespace alone, `_` at the root. */
+/* `a|b|<schema>`; without a schema the namespace alone, `_` at the root. One
+ * that no store takes is refused here: after the run its findings would be
+ * lost. */
 static char *
 collection_name(PyObject *schema, const char *prefix)
 {
@@ -283,6 +285,13 @@ collection_name(PyObject *schema, const char *prefix)
     }
     if (name == NULL) {
         PyErr_NoMemory();
+    }
+    else if (strlen(name) > LEV_STORE_COLL_MAX) {
+        PyErr_Format(PyExc_ValueError,
+                     "the collection's name, namespaces and schema, has %zu "
+                     "bytes; a store takes at most %d: %.80s...",
+                     strlen(name), LEV_STORE_COLL_MAX, name);
+        free(lev_steal(name));
     }
     return name;
 }

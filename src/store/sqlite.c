@@ -9,8 +9,6 @@
 /* Idle connections that are kept; more exist only while more are in use. */
 #define IDLE_MAX 4
 
-#define COLL_NAME_MAX 255
-
 int
 lev_sqlite_check(struct lev_sqlite *s, const struct lev_scope *scope,
                  struct lev_error *err)
@@ -27,12 +25,12 @@ lev_sqlite_check(struct lev_sqlite *s, const struct lev_scope *scope,
 int
 lev_sqlite_check_coll(const char *coll, struct lev_error *err)
 {
-    return coll[0] != '\0' && strlen(coll) <= COLL_NAME_MAX
+    return coll[0] != '\0' && strlen(coll) <= LEV_STORE_COLL_MAX
                ? 0
                : lev_error_set(err, LEV_E_QUERY, 73,
                                "collection: a name has 1 to %d bytes, '%s' "
                                "has %zu",
-                               COLL_NAME_MAX, coll, strlen(coll));
+                               LEV_STORE_COLL_MAX, coll, strlen(coll));
 }
 
 struct lev_db *

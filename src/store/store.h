@@ -37,6 +37,9 @@ struct lev_update_result {
     bson_value_t upserted_id; /* when upserted; bson_value_destroy() */
 };
 
+/* Bytes of a collection's name; a longer one is a QUERY error. */
+#define LEV_STORE_COLL_MAX 255
+
 /* `detail` of a QUERY error: MongoDB's code for an `_id` that exists. */
 #define LEV_STORE_DUPLICATE_KEY 11000
 

@@ -191,6 +191,19 @@ def test_words_that_are_cut_stay_in_the_record(engine):
     assert words[:100] in record["error"]
 
 
+def test_a_namespace_that_no_store_takes(engine):
+    """Before the run: afterwards its findings would be lost."""
+
+    async def main():
+        with lev / ("日" * 80) / "x":
+            with pytest.raises(ValueError, match="has 256 bytes.* at most 255"):
+                await Cr("img", "team/tool@1.0").done()
+            assert (await Cr("img", "team/too@1.0").done()).run.exit_code == 0
+
+    levrt.run(main())
+    assert engine.count("POST /containers/create") == 1
+
+
 def rows(home):
     db = sqlite3.connect(home / "data" / "levrt" / "lev.db")
     with db:
