@@ -80,17 +80,21 @@ class Gate:
         for hold in holds:
             hold.release()
 
-    def close(self) -> None:
-        self.forget()
-        self._shut(self._listener)
-        self._threads[0].join()
+    def cut(self) -> None:
+        """Breaks every connection there is now."""
         with self._lock:
             connections = list(self._open)
         for connection in connections:
             self._shut(connection)
+
+    def close(self) -> None:
+        self.forget()
+        self._shut(self._listener)
+        self._threads[0].join()
+        self.cut()
         for thread in self._threads[1:]:
             thread.join()
-        for connection in connections:
+        for connection in self._open:
             connection.close()
         self._listener.close()
 

@@ -11,15 +11,11 @@ import io
 import json
 import os
 import socket
-import sys
 import tarfile
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
-
-sys.path.append(str(Path(__file__).parents[1] / "fakes"))
 
 import gate
 
@@ -67,6 +63,9 @@ class Gate(Protocol):
 
     def forget(self) -> None:
         """Holds nothing any more."""
+
+    def cut(self) -> None:
+        """Breaks every connection there is now; new ones are fine."""
 
     def close(self) -> None: ...
 
@@ -236,6 +235,9 @@ class _DockerGate:
 
     def forget(self) -> None:
         self._gate.forget()
+
+    def cut(self) -> None:
+        self._gate.cut()
 
     def close(self) -> None:
         self._gate.close()

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -120,36 +121,43 @@ def _musl(root: Root) -> None:
     root.file("etc/passwd", _PASSWD.encode())
 
 
-def _debian_python(root: Root) -> None:
-    """Debian's own Python: the interpreter, its library, and what they link."""
-    packages = [
-        package
-        for version in ("3.11", "3.12", "3.13")
-        for package in (
-            f"python{version}-minimal",
-            f"libpython{version}-minimal",
-            f"libpython{version}-stdlib",
-        )
-        if os.path.exists(f"/usr/bin/python{version}")
-    ]
-    listed = subprocess.run(
-        ["dpkg-query", "-L", *packages], capture_output=True, check=True, text=True
-    )
-    objects = set()
-    for path in listed.stdout.splitlines():
-        if not os.path.isfile(path) or path.startswith(("/usr/share", "/etc")):
-            continue
+def _python(root: Root) -> None:
+    """A Python of the workflow's minor version, as an image has its own."""
+    version = "python{}.{}".format(*sys.version_info[:2])
+    files = dict(_python_files(version))
+    for path, source in files.items():
+        root.copy(path, source)
+    objects = [s for p, s in files.items() if p.endswith(".so") or "/bin/" in p]
+    for path in _libraries(objects):
         root.copy(path.lstrip("/"), path)
-        if path.endswith(".so") or "/bin/python" in path:
-            objects.add(path)
-    for path in _libraries(sorted(objects)):
-        root.copy(path.lstrip("/"), path)
-    interpreter = max(p for p in objects if "/bin/python" in p)
-    root.link("usr/bin/python3", os.path.basename(interpreter))
-    package = f"usr/lib/{os.path.basename(interpreter)}/site-packages"
+    root.link("usr/bin/python3", version)
     root.file("usr/lib/python3/dist-packages/of_the_image.py", b"NAME = 'dist'\n")
-    root.file(f"{package}/of_the_site.py", b"NAME = 'site'\n")
     root.directory("tmp", 0o1777)
+
+
+def _python_files(version: str) -> Iterator[tuple[str, str]]:
+    """Paths below the root, and where their content is: Debian's where it has
+    this version, else that of the running interpreter."""
+    if os.path.exists(f"/usr/bin/{version}"):
+        packages = (
+            f"{version}-minimal",
+            f"lib{version}-minimal",
+            f"lib{version}-stdlib",
+        )
+        command = ["dpkg-query", "-L", *packages]
+        listed = subprocess.run(command, capture_output=True, check=True, text=True)
+        for path in listed.stdout.splitlines():
+            if os.path.isfile(path) and not path.startswith(("/usr/share", "/etc")):
+                yield path.lstrip("/"), path
+        return
+    yield f"usr/bin/{version}", os.path.realpath(sys.executable)
+    library = f"{sys.base_prefix}/lib/{version}"
+    for folder, folders, names in os.walk(library):
+        folders[:] = set(folders) - {"__pycache__", "site-packages", "test", "idlelib"}
+        below = os.path.relpath(folder, library)
+        for name in names:
+            path = os.path.normpath(f"usr/lib/{version}/{below}/{name}")
+            yield path, f"{folder}/{name}"
 
 
 def _libraries(objects: list[str]) -> Iterator[str]:
@@ -162,12 +170,11 @@ def _libraries(objects: list[str]) -> Iterator[str]:
 
 def _old_python(root: Root) -> None:
     """The same, by its own account of another version."""
-    for version in ("3.11", "3.12", "3.13"):
-        root.file(
-            f"usr/lib/python{version}/sitecustomize.py",
-            b"import sys\nsys.version_info = (3, 9, 2, 'final', 0)\n",
-        )
-    _debian_python(root)
+    root.file(
+        "usr/lib/python{}.{}/sitecustomize.py".format(*sys.version_info[:2]),
+        b"import sys\nsys.version_info = (3, 9, 2, 'final', 0)\n",
+    )
+    _python(root)
 
 
 def _nothing(root: Root) -> None:
@@ -196,7 +203,7 @@ _RECIPES = {
     "stops": _Recipe(_busybox, _config(StopSignal="SIGINT")),
     "musl": _Recipe(_musl, {"Cmd": ["/bin/hello"], "User": "1000"}),
     "nothing": _Recipe(_nothing),
-    "python": _Recipe(_debian_python, {"Env": [PATH], "Cmd": ["python3"]}),
+    "python": _Recipe(_python, {"Env": [PATH], "Cmd": ["python3"]}),
     "old-python": _Recipe(_old_python, {"Env": [PATH], "Cmd": ["python3"]}),
     "foreign": _Recipe(_nothing, _config(), "s390x"),
 }

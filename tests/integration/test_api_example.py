@@ -57,6 +57,23 @@ async def test_concurrent(tools):
     assert len({doc.filter["_id"] for doc in docs}) == len(urls)
 
 
+async def test_no_more_than_the_limit_at_once(engine, tools):
+    counts = []
+
+    async def one():
+        task = await Cr(tools, cmd=["sleep", "600"]).start()
+        counts.append(len(engine.containers(lev.job_id)))
+        await task.stop(0)
+        await task
+
+    async with Concurrent(limit=2) as c:
+        tasks = [c.start(one()) for _ in range(5)]
+    assert all(task.done() for task in tasks)
+    assert len(counts) == 5
+    assert max(counts) <= 2
+    assert c() == 1.0
+
+
 async def test_task(tools):
     task = await Cr(tools, cmd=["sleep", "60"]).start()
     assert isinstance(task, levrt.Task)

@@ -119,6 +119,19 @@ async def test_logs_of_a_document(tools):
     assert all(line.time.tzinfo is UTC for line in logs)
 
 
+async def test_much_output(tools, scratch):
+    # Beyond what is kept: the newest is there, and the disk is not filled.
+    script = "yes 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde"
+    document = await sh(tools, f"{script} | head -n 600000; echo the end")
+    logs = await document.logs()
+    assert logs[-1].text == "the end"
+    assert 100_000 < len(logs) < 600_000
+    assert {len(line.text) for line in logs[1:-1]} == {63}
+    log = document.filter["_id"]
+    sizes = [p.stat().st_size for p in (scratch / "data/logs").glob(f"{log}*")]
+    assert 0 < sum(sizes) < 40_000_000
+
+
 # Task
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 
 import pytest
-from workflows import failure, lines, sh
+from workflows import failure, lines, logged, sh
 
 import levrt
 from levrt import Cr, lev
@@ -102,6 +102,32 @@ async def test_a_connection_that_breaks(engine, gate, tools, phase):
         await cr
     except levrt.LevError as e:
         assert tools in str(e)
+    assert engine.containers(lev.job_id) == []
+
+
+async def test_an_engine_that_is_lost_while_a_tool_runs(engine, gate, tools):
+    task = await sh(tools, "echo up; exec sleep 600", engine=gate.url).start()
+    await logged(task, "up")
+    gate.cut()
+    e = await failure(task.done(), levrt.LevError)
+    assert task.name in str(e)
+    assert engine.containers(lev.job_id) == []
+
+
+async def test_an_engine_that_is_lost_while_an_entry_runs(engine, gate):
+    @levrt.remote
+    def entry():
+        import threading
+
+        lev.set(a=1)
+        print("up", flush=True)
+        threading.Event().wait()
+
+    task = await Cr("", entry=entry(), engine=gate.url).start()
+    await logged(task, "up")
+    gate.cut()
+    e = await failure(task.done(), levrt.LevError)
+    assert task.name in str(e)
     assert engine.containers(lev.job_id) == []
 
 

@@ -496,3 +496,25 @@ async def test_a_projection_that_mixes(tools):
     assert "'b' is excluded" in str(e)
     assert e.code == 31254
     assert await document.get(projection={"a": 1}) == {"a": 1}
+
+
+def test_a_store_that_cannot_be_opened(tools, tmp_path):
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"no database" * 1000)
+
+    async def main():
+        await failure(sh(tools, "true"), levrt.StoreError)
+        with lev / "x" as document:
+            return await failure(document.set(a=1), levrt.StoreError)
+
+    for path in (str(garbage), "/proc/levrt/lev.db"):
+        e = levrt.run(main(), db=f"sqlite:{path}")
+        assert os.path.dirname(path) in str(e)
+
+
+def test_a_store_of_no_known_kind():
+    async def main():
+        raise AssertionError("it ran")
+
+    with pytest.raises(ValueError, match="sqlite:PATH"):
+        levrt.run(main(), db="postgres://x")
