@@ -204,10 +204,9 @@ freeze_entry(struct lev_run_spec *spec, PyObject *entry)
     spec->payload_len = (size_t)PyBytes_GET_SIZE(payload);
     if (spec->payload_len > LEV_RUN_PAYLOAD_MAX) {
         PyErr_Format(PyExc_ValueError,
-                     "the entry %U closes over %.1f MB of data, more than %d "
-                     "MB: give it as files=",
-                     name, (double)spec->payload_len / 1e6,
-                     (int)(LEV_RUN_PAYLOAD_MAX / 1000000));
+                     "the entry %U closes over %zu bytes of data, more than "
+                     "%zu: give it as files=",
+                     name, spec->payload_len, (size_t)LEV_RUN_PAYLOAD_MAX);
         return -1;
     }
     spec->payload = array_of(spec->payload_len, 1);

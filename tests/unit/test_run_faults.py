@@ -363,6 +363,19 @@ def test_engine_of_the_run(engine, home):
     assert_nothing_left(engine)
 
 
+def test_an_entry_that_closes_over_too_much(engine):
+    data = b"x" * 50_000_000
+
+    @levrt.remote
+    def entry():
+        return data
+
+    says = r"entry entry closes over 50\d{6} bytes of data, more than \d+: .*files="
+    with pytest.raises(ValueError, match=says):
+        levrt.run(Cr("img", entry=entry).done())
+    assert not engine.count("POST /containers/create")
+
+
 def test_image_that_does_not_exist(engine):
     async def main():
         with pytest.raises(ImageNotFound) as caught:
