@@ -5,6 +5,7 @@
 #include "imageref.h"
 #include "tar.h"
 
+#define COMMIT_TIMEOUT (300 * LEV_SECOND)
 #define EMPTY_REF "levrt/empty:1"
 /* SHA-256 of the smallest archive: two blocks of zeros. */
 #define EMPTY_LAYER                                                           \
@@ -311,17 +312,22 @@ image_config(struct lev_docker *d, const struct lev_scope *scope,
     return 0;
 }
 
+/* Not cut short by a cancellation: the engine would make the image all the
+ * same, and nobody would know its id. */
 static char *
 commit(struct lev_docker *d, const struct lev_scope *scope, const char *id,
        const json_t *config, struct lev_error *err)
 {
+    struct lev_scope whole = {scope->deadline, NULL};
+    struct lev_scope bounded = lev_scope_within(&whole, COMMIT_TIMEOUT);
     _cleanup_json_ json_t *answer = NULL;
     _cleanup_buf_ struct lev_buf path = {0};
     const char *text;
     char *image;
 
     lev_docker_path(d, &path, "/commit?container=%s&pause=0", id);
-    if (lev_docker_call(d, scope, "POST", &path, config, &answer, err) < 0) {
+    if (lev_docker_call(d, &bounded, "POST", &path, config, &answer, err) < 0)
+    {
         return NULL;
     }
     text = lev_json_str(answer, "Id");
