@@ -59,7 +59,7 @@ class Gate(Protocol):
 
     def hold(self, phase: str, *, answer: bool = False) -> "Hold":
         """Stops the next run when it begins the phase (create, put, attach,
-        start, exec, inspect, remove), or when the engine has done its part."""
+        start, exec, inspect, remove, commit, network), or when the engine has done its part."""
 
     def forget(self) -> None:
         """Holds nothing any more."""
@@ -222,6 +222,7 @@ class _DockerGate:
         "exec": "POST .*/exec/[^/]*/start",
         "inspect": "GET .*/containers/[^/]*/json",
         "remove": "DELETE .*/containers/",
+        "commit": "POST .*/commit",
         "network": "POST .*/networks/create",
     }
 

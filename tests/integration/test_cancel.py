@@ -94,6 +94,21 @@ async def test_start_in_a_phase(engine, gate, tools, way, phase, side):
     assert engine.containers(lev.job_id) == []
 
 
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_while_files_become_an_image(engine, gate, tools, way, side):
+    hold = gate.hold("commit", answer=side == "after")
+    options = {"read_only": True}
+    cr = sh(tools, "true", files={"/f": b""}, host_config=options, engine=gate.url)
+    task = way.start(cr.done())
+    await reached(hold)
+    way.cancel()
+    await asyncio.sleep(0)
+    hold.release()
+    await cancelled(task)
+    assert engine.containers(lev.job_id) == []
+    assert engine.images() == []
+
+
 async def test_while_an_image_is_pulled(engine, images, way):
     registry = Registry(images.fresh(os.urandom(1 << 20)), stop_at=1 << 18)
     try:
