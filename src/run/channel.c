@@ -509,6 +509,9 @@ lev_channel_receive(struct lev_channel *ch, const struct lev_scope *scope,
         return take_connection(ch, err);
     }
     rc = receive(ch, scope, err);
+    if (rc < 0 && (err->detail == EPIPE || err->detail == ECONNRESET)) {
+        rc = 1; /* killed while it was answered: the end all the same */
+    }
     if (rc != 0 && wait_for_another(ch)) {
         return 0;
     }
