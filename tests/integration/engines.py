@@ -58,8 +58,8 @@ class Gate(Protocol):
     url: str
 
     def hold(self, phase: str, *, answer: bool = False) -> "Hold":
-        """Stops the next run when it begins the phase (create, put, attach,
-        start, exec, inspect, remove, commit, network), or when the engine has done its part."""
+        """Stops the next run when it begins the phase (create, put, attach, start,
+        exec, inspect, remove, commit, network), or when the engine's part is done."""
 
     def forget(self) -> None:
         """Holds nothing any more."""

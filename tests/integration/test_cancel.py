@@ -336,6 +336,7 @@ async def test_a_session_ends_with_runs_under_way(engine, tools):
 # Ctrl-C
 
 _INTERRUPTED = """
+import asyncio
 import sys
 
 import levrt
@@ -391,7 +392,10 @@ async def main():
             for make in (polite, polite, stubborn):
                 c.start(one(make()))
 
-levrt.run(main())
+if sys.argv[3] == "asyncio.run":
+    asyncio.run(main())
+else:
+    levrt.run(main())
 """
 
 
@@ -402,7 +406,7 @@ async def interrupted(tools, tmp_path):
     script.write_text(_INTERRUPTED)
     processes = []
 
-    async def start(name, grace):
+    async def start(name, grace, run="levrt.run"):
         env = {**os.environ, "LEVRT_GRACE": str(grace)}
         env["PYTHONPATH"] = os.pathsep.join(sys.path)
         process = await asyncio.create_subprocess_exec(
@@ -410,6 +414,7 @@ async def interrupted(tools, tmp_path):
             str(script),
             tools,
             name,
+            run,
             env=env,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -434,15 +439,16 @@ async def _collected(name):
         return [d async for d in document.coll.find()]
 
 
-async def test_one_ctrl_c(engine, interrupted):
-    process, session = await interrupted("ctrl-c-once", 1)
+@pytest.mark.parametrize("run", ["levrt.run", "asyncio.run"])
+async def test_one_ctrl_c(engine, interrupted, run):
+    process, session = await interrupted(run, 1, run)
     process.send_signal(signal.SIGINT)
     _, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == -signal.SIGINT, stderr.decode()
-    assert b"3 runs are stopped" in stderr
+    assert (b"3 runs are stopped" in stderr) == (run == "levrt.run")
     assert engine.containers(session) == []
     assert engine.networks(session) == []
-    found = await _collected("ctrl-c-once")
+    found = await _collected(run)
     assert sorted((d.get("kind"), d.get("asked")) for d in found if "kind" in d) == [
         ("polite", "SIGTERM"),
         ("polite", "SIGTERM"),
@@ -464,6 +470,26 @@ async def test_a_second_ctrl_c(engine, interrupted):
     assert engine.networks(session) == []
     kinds = [d["kind"] for d in await _collected("ctrl-c-twice") if "kind" in d]
     assert sorted(kinds) == ["polite", "polite", "stubborn"]
+
+
+async def test_ctrl_c_while_an_image_is_pulled(images):
+    registry = Registry(images.fresh(os.urandom(1 << 20)), stop_at=1 << 18)
+    code = "import levrt, sys; levrt.run(levrt.Cr(sys.argv[1]))"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            code,
+            registry.image,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert await asyncio.to_thread(registry.stalled.wait, PATIENCE)
+        process.send_signal(signal.SIGINT)
+        _, stderr = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert process.returncode == -signal.SIGINT, stderr.decode()
+    finally:
+        await asyncio.to_thread(registry.close)
 
 
 async def test_after_all_that_runs_go_on(tools):
