@@ -4,7 +4,18 @@ Names are loaded when they are first used, so that a program that needs one of
 them does not wait for all.
 """
 
-from levrt._levrt import Cr, Document, ObjectId, Op, Task
+import os as _os
+import sys as _sys
+
+# What libcurl, SQLite and the others bring along has tens of thousands of
+# symbols, and most are never called: to look each up when it is first called
+# takes a twentieth off this import.
+_flags = _sys.getdlopenflags()
+_sys.setdlopenflags(_os.RTLD_LAZY)
+try:
+    from levrt._levrt import Cr, Document, ObjectId, Op, Task
+finally:
+    _sys.setdlopenflags(_flags)
 
 TYPE_CHECKING = False  # typing is not loaded for it
 if TYPE_CHECKING:

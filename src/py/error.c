@@ -15,6 +15,14 @@ levpy_exception_name(enum lev_errcode code)
     return "LevError";
 }
 
+static PyObject *
+error_type(struct levpy_state *st, const char *name)
+{
+    PyObject *errors = levpy_errors(st);
+
+    return errors == NULL ? NULL : PyObject_GetAttrString(errors, name);
+}
+
 /* Where an exception of that name lives: CPython's own have a static type, the
  * others are attributes of levrt.errors, looked up when one is raised. */
 static PyObject *
@@ -38,7 +46,7 @@ exception_type(struct levpy_state *st, enum lev_errcode code)
     case LEV_E_CANCELLED:
         return Py_NewRef(st->CancelledError);
     default:
-        return PyObject_GetAttrString(st->errors, levpy_exception_name(code));
+        return error_type(st, levpy_exception_name(code));
     }
 }
 
@@ -55,8 +63,7 @@ set_detail(struct levpy_state *st, PyObject *exc, int detail)
         return -1;
     }
     for (size_t i = 0; i < LEV_ARRAY_LEN(homes); i++) {
-        _cleanup_pydecref_ PyObject *type =
-            PyObject_GetAttrString(st->errors, homes[i].type);
+        _cleanup_pydecref_ PyObject *type = error_type(st, homes[i].type);
         int is = type == NULL ? -1 : PyObject_IsInstance(exc, type);
 
         if (is < 0) {

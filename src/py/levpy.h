@@ -67,6 +67,8 @@ levpy_state_of(PyObject *self)
 /* The module levrt.glue, imported when the first object needs it: it brings
  * most of the package along. Borrowed; NULL with an exception. */
 PyObject *levpy_glue(struct levpy_state *st);
+/* levrt.errors, imported when the first exception needs it. Likewise. */
+PyObject *levpy_errors(struct levpy_state *st);
 
 /* error.c: sets the exception that `err` stands for; NULL. */
 PyObject *levpy_raise(struct levpy_state *st, const struct lev_error *err);

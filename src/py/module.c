@@ -64,15 +64,14 @@ import_parts(struct levpy_state *st)
 {
     _cleanup_pydecref_ PyObject *weak = NULL;
 
-    st->errors = PyImport_ImportModule("levrt.errors");
     st->get_running_loop = import_from("asyncio", "get_running_loop");
     st->CancelledError = import_from("asyncio", "CancelledError");
     weak = import_from("weakref", "WeakKeyDictionary");
     if (weak != NULL) {
         st->bridges = PyObject_CallNoArgs(weak);
     }
-    return st->errors == NULL || st->get_running_loop == NULL ||
-                   st->CancelledError == NULL || st->bridges == NULL
+    return st->get_running_loop == NULL || st->CancelledError == NULL ||
+                   st->bridges == NULL
                ? -1
                : 0;
 }
@@ -84,6 +83,15 @@ levpy_glue(struct levpy_state *st)
         st->glue = PyImport_ImportModule("levrt.glue");
     }
     return st->glue;
+}
+
+PyObject *
+levpy_errors(struct levpy_state *st)
+{
+    if (st->errors == NULL) {
+        st->errors = PyImport_ImportModule("levrt.errors");
+    }
+    return st->errors;
 }
 
 static PyMethodDef module_methods[] = {
