@@ -86,11 +86,55 @@ lev_docker_network_create(struct lev_engine *e, const struct lev_scope *scope,
     return *id == NULL ? lev_error_nomem(err, "network") : 0;
 }
 
-int
-lev_docker_network_remove(struct lev_engine *e, const struct lev_scope *scope,
-                          const char *id, struct lev_error *err)
+static int
+disconnect(struct lev_docker *d, const struct lev_scope *scope,
+           const char *network, const char *container, struct lev_error *err)
 {
-    struct lev_docker *d = lev_docker_of(e);
+    _cleanup_buf_ struct lev_buf path = {0};
+    _cleanup_json_ json_t *body =
+        json_pack("{s:s, s:b}", "Container", container, "Force", 1);
+
+    if (body == NULL) {
+        return lev_error_nomem(err, "network");
+    }
+    lev_docker_path(d, &path, "/networks/%s/disconnect", network);
+    return lev_docker_call(d, scope, "POST", &path, body, NULL, err);
+}
+
+/* A container that was removed while it started may leave its endpoint behind,
+ * and with it the network. Such an endpoint is listed as "ep-…" with the name
+ * of its container, by which it can be cut off; whoever is really connected
+ * stays. */
+static int
+cut_endpoints(struct lev_docker *d, const struct lev_scope *scope,
+              const char *id, struct lev_error *err)
+{
+    _cleanup_buf_ struct lev_buf path = {0};
+    _cleanup_json_ json_t *answer = NULL;
+    const char *key;
+    json_t *endpoint;
+
+    lev_docker_path(d, &path, "/networks/%s", id);
+    if (lev_docker_call(d, scope, "GET", &path, NULL, &answer, err) < 0) {
+        return -1;
+    }
+    json_object_foreach(lev_json_get(answer, "Containers"), key, endpoint)
+    {
+        const char *name = lev_json_str(endpoint, "Name");
+
+        if (strncmp(key, "ep-", 3) == 0 && name != NULL &&
+            disconnect(d, scope, id, name, err) < 0)
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+delete_network(struct lev_docker *d, const struct lev_scope *scope,
+               const char *id, struct lev_error *err)
+{
     _cleanup_buf_ struct lev_buf path = {0};
 
     lev_docker_path(d, &path, "/networks/%s", id);
@@ -103,6 +147,29 @@ lev_docker_network_remove(struct lev_engine *e, const struct lev_scope *scope,
         return lev_error_wrap(err, "remove network %.12s", id);
     }
     return 0;
+}
+
+int
+lev_docker_network_remove(struct lev_engine *e, const struct lev_scope *scope,
+                          const char *id, struct lev_error *err)
+{
+    struct lev_docker *d = lev_docker_of(e);
+    struct lev_error why;
+    int rc = delete_network(d, scope, id, err);
+
+    /* The engine may still be about to take the last endpoint away itself. */
+    for (int64_t nap = 50 * LEV_MS;
+         rc < 0 && err->code == LEV_E_CONFLICT && nap < 2 * LEV_SECOND;
+         nap *= 2)
+    {
+        if (lev_scope_sleep(scope, nap, &why) < 0 ||
+            cut_endpoints(d, scope, id, &why) < 0)
+        {
+            return -1;
+        }
+        rc = delete_network(d, scope, id, err);
+    }
+    return rc;
 }
 
 int

@@ -204,18 +204,17 @@ async def test_stop(tools):
 
 
 async def test_logs_while_it_runs(tools):
-    script = "for n in 1 2 3; do echo $n; read x < /pipe; done; printf end"
-    task = await sh(
-        tools,
-        f"mkfifo /pipe; trap 'echo > /pipe' USR1; ({script}) & "
-        "while kill -0 $! 2>/dev/null; do wait; done",
-    ).start()
+    script = (
+        "n=0; trap 'n=$((n + 1)); echo $n' USR1; echo 0;"
+        " while [ $n -lt 3 ]; do sleep 0.02; done; printf end"
+    )
+    task = await sh(tools, script).start()
     seen = []
     async for line in task.logs():
         seen.append(line.text)
-        if line.text in "123":
+        if line.text in ("0", "1", "2"):
             await task.signal("USR1")
-    assert seen == ["1", "2", "3", "end"]
+    assert seen == ["0", "1", "2", "3", "end"]
     assert [line.text async for line in task.logs()] == seen
     await task
 
