@@ -265,11 +265,15 @@ def run(main: Awaitable[_T], *, db: str | None = None) -> _T:
                 "run() cannot be called from a running event loop: await there"
             )
         with _interruptible(interrupts), asyncio.Runner() as runner:
-            return runner.run(_main(main, config, interrupts))
-    except asyncio.CancelledError:
-        if interrupts.count:
-            raise KeyboardInterrupt from None
-        raise
+            result = runner.run(_main(main, config, interrupts))
+    except BaseException as exc:
+        if not interrupts.count or isinstance(exc, KeyboardInterrupt):
+            raise
+        cause = None if isinstance(exc, asyncio.CancelledError) else exc
+        raise KeyboardInterrupt from cause
     finally:
         if isinstance(main, Coroutine):  # not awaited, where the setup failed
             main.close()
+    if interrupts.count:  # also where main has made do with what it had
+        raise KeyboardInterrupt
+    return result

@@ -39,6 +39,14 @@ add(struct lev_listeners *l, uint16_t port, uint64_t inode,
     return 0;
 }
 
+/* Docker's resolver listens inside of its containers: not a tool's port. */
+static int
+is_resolver(const struct inet_diag_msg *m)
+{
+    return m->idiag_family == AF_INET &&
+           m->id.idiag_src[0] == htonl(0x7f00000b); /* 127.0.0.11 */
+}
+
 /* 1: the dump has ended; 0: there is more. */
 static int
 take_messages(struct lev_listeners *l, const void *data, size_t len,
@@ -58,7 +66,7 @@ take_messages(struct lev_listeners *l, const void *data, size_t len,
             errno = -e->error;
             return lev_error_errno(err, "sock_diag");
         }
-        if (m->idiag_state == STATE_LISTEN &&
+        if (m->idiag_state == STATE_LISTEN && !is_resolver(m) &&
             add(l, ntohs(m->id.idiag_sport), m->idiag_inode, err) < 0)
         {
             return -1;

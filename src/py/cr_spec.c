@@ -292,6 +292,12 @@ collection_name(PyObject *schema, const char *prefix)
                      strlen(name), LEV_STORE_COLL_MAX, name);
         free(lev_steal(name));
     }
+    else if (strcmp(name, "lev.runs") == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "the collection lev.runs is levrt's own: give the run "
+                        "a schema or another namespace");
+        free(lev_steal(name));
+    }
     return name;
 }
 

@@ -428,12 +428,42 @@ static const struct {
     {"readiness", LEV_NEVER, lev_run_wait_ready},
 };
 
+/* The time that a run may take counts from its start, also while its ports are
+ * waited for. */
+static struct lev_scope
+step_scope(const struct lev_run *run, const struct lev_scope *scope)
+{
+    struct lev_scope limit = *scope;
+
+    if (run->start_time != 0 && run->spec->timeout > 0 &&
+        run->start_time + run->spec->timeout < limit.deadline)
+    {
+        limit.deadline = run->start_time + run->spec->timeout;
+    }
+    return limit;
+}
+
+static int
+out_of_time(struct lev_run *run, const struct lev_scope *limit, int64_t bound,
+            struct lev_error *err)
+{
+    if (lev_now() >= limit->deadline) {
+        run->timed_out = true;
+        return -1;
+    }
+    return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
+                         "the engine did not answer within %.0f s; is it "
+                         "overloaded or stopped?",
+                         (double)bound / (double)LEV_SECOND);
+}
+
 int
 lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
                  struct lev_error *err)
 {
     for (size_t i = 0; i < LEV_ARRAY_LEN(steps); i++) {
-        struct lev_scope bound = lev_scope_within(scope, steps[i].bound);
+        struct lev_scope limit = step_scope(run, scope);
+        struct lev_scope bound = lev_scope_within(&limit, steps[i].bound);
 
         run->phase = steps[i].phase;
         if (lev_scope_check(scope, err) < 0) {
@@ -442,13 +472,9 @@ lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
         if (steps[i].run(run, &bound, err) == 0) {
             continue;
         }
-        if (err->code == LEV_E_TIMEOUT) {
-            return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
-                                 "the engine did not answer within %.0f s; is "
-                                 "it overloaded or stopped?",
-                                 (double)steps[i].bound / (double)LEV_SECOND);
-        }
-        return -1;
+        return err->code == LEV_E_TIMEOUT
+                   ? out_of_time(run, &limit, steps[i].bound, err)
+                   : -1;
     }
     return 0;
 }

@@ -434,6 +434,13 @@ async def test_timeout_sends_the_stop_signal_then_kills(images):
         assert e.log_tail == "asked"
 
 
+async def test_timeout_counts_while_ports_are_waited_for(tools):
+    cr = sh(tools, "exec sleep 600", ports=[80], timeout=1)
+    e = await failure(cr.start(), levrt.DeadlineExceeded)
+    assert e.phase == "readiness"
+    assert "timeout of 1.0 s" in str(e)
+
+
 async def test_timeout_that_is_not_reached(tools):
     assert await lines(sh(tools, "echo x", timeout=60)) == ["x"]
 

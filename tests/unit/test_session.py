@@ -141,6 +141,28 @@ def test_the_programs_own_handler_of_ctrl_c_stays(home):
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("error", [None, ValueError("of the workflow")])
+def test_ctrl_c_counts_whatever_main_makes_of_it(home, error):
+    async def main():
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+            return "all the same"
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        levrt.run(main())
+    assert caught.value.__cause__ is error
+
+
+async def test_the_records_are_not_to_be_written(home):
+    with lev / "lev.runs":
+        with pytest.raises(ValueError, match=r"lev\.runs is levrt's own"):
+            await levrt.Cr("any/image")
+
+
 def test_ctrl_c_twice_breaks_what_blocks_the_loop(engine):
     engine.script = Script(hold=True)
     reached = []
