@@ -22,17 +22,20 @@ check_ref(const char *ref, struct lev_error *err)
     return lev_imageref_parse(ref, NULL, &parsed, err);
 }
 
+/* What is looked at here of an image's description. */
 static int
 get_image(struct lev_docker *d, const struct lev_scope *scope, const char *ref,
           json_t **answer, struct lev_error *err)
 {
+    static const char *const members[] = {
+        "Id", "RepoDigests", "Architecture", "Variant", "Config", NULL};
     _cleanup_buf_ struct lev_buf path = {0};
 
     if (check_ref(ref, err) < 0) {
         return -1;
     }
     lev_docker_path(d, &path, "/images/%s/json", ref);
-    if (lev_docker_call(d, scope, "GET", &path, NULL, answer, err) < 0) {
+    if (lev_docker_get_members(d, scope, &path, members, answer, err) < 0) {
         if (err->detail == 404) {
             err->code = LEV_E_IMAGE_NOT_FOUND;
         }
