@@ -455,9 +455,11 @@ class FakeEngine:
         self._ready.set()
         async with server:
             await self._stop.wait()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+            # First: leaving waits for the connections, and a client that is
+            # still there keeps its own open.
+            for task in list(self._connections):
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
         self.path.unlink(missing_ok=True)
 
     def _connected(

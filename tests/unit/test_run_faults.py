@@ -457,7 +457,7 @@ def test_a_service_that_does_not_start(engine, fault, n):
 def test_a_service_that_dies_before_the_main_one_runs(engine):
     engine.images.add("redis:latest")
     engine.fault("POST /containers/create", after=0.0, times=1)
-    engine.fault("POST /containers/create", after=0.2, times=1)
+    engine.fault("POST /containers/create", stall=True, times=1)
     dying = Script(exit_code=3, stderr=b"no space left\n")
     living = Script(hold=True)
     redis = engine.image_id("redis:latest")
@@ -466,8 +466,16 @@ def test_a_service_that_dies_before_the_main_one_runs(engine):
     )
 
     async def main():
+        run = asyncio.create_task(Cr("img", services={"db": Cr("redis")}).done())
+        route = "POST /containers/create"
+        await asyncio.to_thread(engine.wait_for, lambda: engine.count(route) == 2)
+        records = levrt.Collection(levrt.lev.coll._session, "lev.runs")
+        while not await records.count_documents():  # the last thing of a run
+            await asyncio.sleep(0.005)
+        # Sent once more by libcurl, and answered this time.
+        engine.disconnect(route)
         with pytest.raises(levrt.TaskFailed) as caught:
-            await bounded(Cr("img", services={"db": Cr("redis")}).done())
+            await bounded(run)
         return caught.value
 
     exc = levrt.run(main())
