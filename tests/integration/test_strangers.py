@@ -1,5 +1,6 @@
 """Somebody else connects to a guest's socket before the guest does."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -32,8 +33,11 @@ class Stranger(threading.Thread):
                 new = [path for path in self.sockets() if path not in known]
                 if new and sock.connect_ex(str(new[0])) == 0:
                     break
-            sock.sendall(self.words)
-            self.met.set()
+            if self.given_up.is_set():
+                return
+            with contextlib.suppress(ConnectionError):  # the guest was first
+                sock.sendall(self.words)
+                self.met.set()
             self.given_up.wait(60)
 
     def sockets(self) -> list[Path]:
@@ -49,8 +53,12 @@ async def test_the_guest_comes_through_all_the_same(words, engine):
     stranger = Stranger(words)
     stranger.start()
     try:
-        doc = await Cr("", entry=entry)
-        assert await doc.get() == {"came": "through"}
+        # A quick engine's guest may be there first, some times.
+        for _ in range(100):
+            doc = await Cr("", entry=entry)
+            assert await doc.get() == {"came": "through"}
+            if stranger.met.is_set():
+                break
         assert stranger.met.is_set()
     finally:
         stranger.given_up.set()
