@@ -384,3 +384,4 @@ async def together():
         async with Concurrent(fail_fast=True) as c:
             c.start(Cr("bad"))
             c.start(Cr("hold"))
+    await settle()

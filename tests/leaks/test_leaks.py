@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +26,9 @@ DEAR = {
     "finds": 60,
     "runs": 15,
     "runs_that_fail": 15,
-    "runs_that_are_cancelled": 90,  # a session knows its runs by their addresses
-    "together": 15,
+    # A session knows its runs by their addresses: all have to be taken.
+    "runs_that_are_cancelled": 90,
+    "together": 60,
 }
 NAMES = [
     name
@@ -55,9 +55,10 @@ def run(name, iterations, rounds, environment):
 @pytest.mark.parametrize("name", NAMES)
 def test_flat(name, environment):
     found = run(name, DEAR.get(name, CHEAP), 5, environment)
-    # What is left of one iteration, in the middle of the rounds: threads that
-    # are about to end make one too high and the next too low.
-    left = {key: statistics.median(part[key] for part in found) for key in found[0]}
+    # What is left of one iteration. A leak is there in each round; threads that
+    # are about to end and idle connections make one too high and another one
+    # too low, so the lowest but one counts.
+    left = {key: sorted(part[key] for part in found)[1] for key in found[0]}
     assert left["blocks"] < 0.5, found
     assert left["bytes"] < 32, found
     assert left["descriptors"] <= 0, found
