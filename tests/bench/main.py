@@ -33,6 +33,7 @@ def main() -> None:
             print(f"{target.figure:.3g}")
         for note in result.notes:
             print(f"  {note}")
+        sys.stdout.flush()
     print(f"kept in {TABLES}")
     sys.exit(missed > 0)
 
