@@ -350,7 +350,7 @@ async def test_a_closure_that_is_too_big():
         lev.set(size=len(blob))
 
     e = await failure(Cr("", entry=entry()), Exception)
-    assert "MB" in str(e)
+    assert "bytes" in str(e)
     assert "files=" in str(e)
 
 
