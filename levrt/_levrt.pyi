@@ -19,7 +19,7 @@ from levrt.collection import Collection, Find
 from levrt.entry import RemoteCall, RemoteFunction
 from levrt.files import Digest
 from levrt.glue import RunRecord
-from levrt.logs import LogLine
+from levrt.logs import KeptLogs, LogLine
 
 _T = TypeVar("_T")
 _File = bytes | str | os.PathLike[str] | Digest
@@ -289,9 +289,14 @@ class Task:
         """Stop it: the stop signal, *grace* seconds, kill. Waits for its end."""
 
     def logs(self) -> AsyncIterator[LogLine]:
-        """Its output, line by line, as it comes: ``async for line in …``."""
+        """Its output, line by line, as it comes: ``async for line in …``.
 
-    def _read_logs(self, pos: int, /) -> tuple[bytes, int, bool]: ...
+        32 MiB are kept. Where a reader has missed older output, a line of stream
+        ``"levrt"`` says how much, in its place. Raises OSError when the file
+        cannot be read.
+        """
+
+    def _read_logs(self, pos: int, /) -> Op[tuple[bytes, int, bool]]: ...
     def _more_logs(self, pos: int, /) -> Op[None]: ...
 
 @final
@@ -333,5 +338,14 @@ class Document:
     ) -> Find:
         """The documents of its collection that match: ``async for``."""
 
-    def logs(self) -> Op[list[LogLine]]:
-        """The container's output that was kept."""
+    def logs(self) -> KeptLogs:
+        """The container's output that was kept: the newest 32 MiB.
+
+        ``async for line in doc.logs()`` gives the lines as they are read, ``await
+        doc.logs()`` a list of all. Where older output was dropped, the first line
+        is one of stream ``"levrt"`` that says how much; the next one may be the
+        rest of a line. Nothing where there was no output, or where its file had to
+        make room for newer ones. Raises OSError when the file cannot be read.
+        """
+
+    def _read_logs(self, pos: int, /) -> Op[tuple[bytes, int, bool]]: ...

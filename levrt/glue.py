@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from levrt import errors
 from levrt.collection import Collection as collection
 from levrt.files import Digest
-from levrt.logs import follow_logs, log_lines
+from levrt.logs import KeptLogs as kept_logs, follow_logs
 from levrt.namespace import namespace_prefix
 from levrt.session import close_of_loop, current_session, forget_loop
 
@@ -32,7 +32,7 @@ __all__ = [
     "entry_call",
     "failure",
     "follow_logs",
-    "log_lines",
+    "kept_logs",
     "merge_set",
     "namespace_prefix",
     "run_record",

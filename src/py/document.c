@@ -1,6 +1,5 @@
 /* document.c - levrt.Document: what one run stored. */
 
-#include "runlog.h"
 #include "task.h"
 
 #include "docstrings.h"
@@ -158,59 +157,19 @@ Document_run(Document *self, void *Py_UNUSED(closure))
 
 /* ---- logs ---- */
 
-struct logs_job {
-    struct levpy_job job;
-    struct lev_session *core; /* the op's owner keeps it */
-    char name[25];
-    struct lev_buf out;
-};
-
-static int
-logs_work(struct levpy_job *job, const struct lev_scope *scope)
+static PyObject *
+Document_read_logs(PyObject *self, PyObject *pos)
 {
-    struct logs_job *lj = lev_container_of(job, struct logs_job, job);
-    _cleanup_free_ char *dir = NULL;
-
-    if (asprintf(&dir, "%s/logs", lev_session_config(lj->core)->data_dir) < 0)
-    {
-        dir = NULL;
-        return lev_error_nomem(&job->err, "path of the logs");
-    }
-    return lev_runlog_load(dir, lj->name, &lj->out, &job->err);
+    return levpy_kept_logs(levpy_state_of(self), (Document *)self, pos);
 }
 
 static PyObject *
-logs_finish(struct levpy_job *job, struct levpy_state *st)
+Document_logs(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    struct logs_job *lj = lev_container_of(job, struct logs_job, job);
+    PyObject *glue = levpy_glue(levpy_state_of(self));
 
-    return PyObject_CallMethod(levpy_glue(st), "log_lines", "y#",
-                               lev_buf_text(&lj->out),
-                               (Py_ssize_t)lj->out.len);
-}
-
-static void
-logs_release(struct levpy_job *job)
-{
-    lev_buf_deinit(&lev_container_of(job, struct logs_job, job)->out);
-}
-
-static PyObject *
-Document_logs(Document *self, PyObject *Py_UNUSED(unused))
-{
-    static const struct levpy_job_type type = {"Document.logs", logs_work,
-                                               logs_finish, logs_release};
-    struct logs_job *lj = levpy_job_new(&type, sizeof(*lj));
-
-    if (lj == NULL) {
-        return NULL;
-    }
-    lj->core = self->session->core;
-    for (int i = 0; i < 12; i++) {
-        snprintf(lj->name + 2 * i, 3, "%02x", self->oid[i]);
-    }
-    return levpy_job_op(levpy_state_of((PyObject *)self), lj,
-                        (PyObject *)self);
+    return glue == NULL ? NULL
+                        : PyObject_CallMethod(glue, "kept_logs", "O", self);
 }
 
 static PyObject *
@@ -282,7 +241,8 @@ static PyMethodDef Document_methods[] = {
      METH_VARARGS | METH_KEYWORDS, levrt_Document_set_DOC},
     {"all", (PyCFunction)(void (*)(void))Document_all,
      METH_VARARGS | METH_KEYWORDS, levrt_Document_all_DOC},
-    {"logs", (PyCFunction)Document_logs, METH_NOARGS, levrt_Document_logs_DOC},
+    {"logs", Document_logs, METH_NOARGS, levrt_Document_logs_DOC},
+    {"_read_logs", Document_read_logs, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -510,92 +510,17 @@ Task_signal(Task *self, PyObject *args, PyObject *kwargs)
 /* ---- logs ---- */
 
 static PyObject *
-Task_read_logs(Task *self, PyObject *arg)
+Task_read_logs(PyObject *self, PyObject *pos)
 {
-    _cleanup_buf_ struct lev_buf out = {0};
-    unsigned long long start = PyLong_AsUnsignedLongLong(arg);
-    uint64_t pos = start;
-    struct lev_error err;
-    int rc;
-
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    rc = lev_run_logs(self->run, &pos, &out, &err);
-    if (rc < 0) {
-        return levpy_raise(levpy_state_of((PyObject *)self), &err);
-    }
-    return Py_BuildValue("y#KO", lev_buf_text(&out), (Py_ssize_t)out.len,
-                         (unsigned long long)pos,
-                         rc == 1 ? Py_True : Py_False);
-}
-
-/* Waits for more output behind a position; lives until it is delivered. */
-struct log_wait {
-    struct lev_completion c;
-    uint64_t pos;
-    Op *op; /* a reference while it waits */
-};
-
-static void
-log_wait_deliver(struct lev_completion *c)
-{
-    struct log_wait *w = lev_container_of(c, struct log_wait, c);
-    Op *op = lev_steal(w->op);
-
-    levpy_op_complete(op, Py_NewRef(Py_None));
-    Py_DECREF(op);
-}
-
-static void
-log_wait_notify(void *ctx)
-{
-    struct log_wait *w = ctx;
-
-    lev_compq_push(w->op->bridge->queue, &w->c);
-}
-
-static int
-log_wait_start(Op *op)
-{
-    struct log_wait *w = op->job;
-
-    w->c.deliver = log_wait_deliver;
-    w->op = (Op *)Py_NewRef(op);
-    lev_run_logs_notify(task_of(op)->run, w->pos, log_wait_notify, w);
-    return 0;
-}
-
-static void
-log_wait_cancel(Op *op)
-{
-    struct log_wait *w = op->job;
-
-    /* Not found: it has been notified, and its delivery is on the way. */
-    if (lev_run_logs_forget(task_of(op)->run, w)) {
-        log_wait_notify(w);
-    }
+    return levpy_run_logs(levpy_state_of(self), self, ((Task *)self)->run,
+                          pos);
 }
 
 static PyObject *
-Task_more_logs(Task *self, PyObject *arg)
+Task_more_logs(PyObject *self, PyObject *pos)
 {
-    static const struct levpy_op_kind kind = {.start = log_wait_start,
-                                              .cancel = log_wait_cancel,
-                                              .release = free_job};
-    unsigned long long pos = PyLong_AsUnsignedLongLong(arg);
-    struct log_wait *w;
-
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    w = calloc(1, sizeof(*w));
-    if (w == NULL) {
-        return PyErr_NoMemory();
-    }
-    w->pos = pos;
-    return (PyObject *)levpy_op_new(levpy_state_of((PyObject *)self), &kind,
-                                    "Task.logs", (PyObject *)self, w);
+    return levpy_more_logs(levpy_state_of(self), self, ((Task *)self)->run,
+                           pos);
 }
 
 static PyObject *
@@ -675,8 +600,8 @@ static PyMethodDef Task_methods[] = {
     {"signal", (PyCFunction)(void (*)(void))Task_signal,
      METH_VARARGS | METH_KEYWORDS, levrt_Task_signal_DOC},
     {"logs", Task_logs, METH_NOARGS, levrt_Task_logs_DOC},
-    {"_read_logs", (PyCFunction)Task_read_logs, METH_O, NULL},
-    {"_more_logs", (PyCFunction)Task_more_logs, METH_O, NULL},
+    {"_read_logs", Task_read_logs, METH_O, NULL},
+    {"_more_logs", Task_more_logs, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

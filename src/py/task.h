@@ -23,6 +23,16 @@ typedef struct {
 Document *levpy_document_new(struct levpy_state *st, Session *session,
                              const char *coll, const uint8_t oid[12]);
 
+/* logs.c: ops that read output from `pos`, an int of Python's, on. The first
+ * two give (records, position behind them, whether nothing follows); the third
+ * waits until there is more. `task` keeps `run`. */
+PyObject *levpy_run_logs(struct levpy_state *st, PyObject *task,
+                         struct lev_run *run, PyObject *pos);
+PyObject *levpy_kept_logs(struct levpy_state *st, Document *doc,
+                          PyObject *pos);
+PyObject *levpy_more_logs(struct levpy_state *st, PyObject *task,
+                          struct lev_run *run, PyObject *pos);
+
 /* error.c: the name of the exception that stands for a code. */
 const char *levpy_exception_name(enum lev_errcode code);
 

@@ -567,7 +567,7 @@ lev_run_logs(struct lev_run *run, uint64_t *pos, struct lev_buf *out,
 
     pthread_mutex_lock(&run->mutex);
     ended = run->ended;
-    rc = lev_runlog_read(&run->log, pos, 1024 * 1024, out, err);
+    rc = lev_runlog_read(&run->log, pos, LEV_RUNLOG_PIECE, out, err);
     pthread_mutex_unlock(&run->mutex);
     if (rc < 0) {
         return -1;

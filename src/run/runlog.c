@@ -7,11 +7,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
+static void
+drop(int *fd)
+{
+    lev_closep(fd);
+    *fd = -1;
+}
+
 int
 lev_runlog_init(struct lev_runlog *log, const char *dir, const char *name,
                 struct lev_error *err)
 {
-    *log = (struct lev_runlog){.fd = -1};
+    *log = (struct lev_runlog){.fd = -1, .old_fd = -1};
     if (asprintf(&log->path, "%s/%s.log", dir, name) < 0) {
         log->path = NULL;
         return lev_error_nomem(err, "log");
@@ -22,9 +29,9 @@ lev_runlog_init(struct lev_runlog *log, const char *dir, const char *name,
 void
 lev_runlog_deinit(struct lev_runlog *log)
 {
-    lev_closep(&log->fd);
-    free(log->path);
-    *log = (struct lev_runlog){.fd = -1};
+    drop(&log->fd);
+    drop(&log->old_fd);
+    free(lev_steal(log->path));
 }
 
 /* mkdir -p of the directory of `path`, which is changed meanwhile only. */
@@ -36,41 +43,6 @@ make_parents(char *path)
         (void)mkdir(path, 0700); /* what matters is the open after it */
         *p = '/';
     }
-}
-
-static int
-open_file(struct lev_runlog *log, struct lev_error *err)
-{
-    const int flags = O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
-
-    log->fd = open(log->path, flags, 0600);
-    if (log->fd < 0 && errno == ENOENT) {
-        make_parents(log->path);
-        log->fd = open(log->path, flags, 0600);
-    }
-    if (log->fd < 0) {
-        return lev_error_errno(err, "open the log %s", log->path);
-    }
-    return 0;
-}
-
-static int
-rotate(struct lev_runlog *log, struct lev_error *err)
-{
-    _cleanup_free_ char *old = NULL;
-
-    if (asprintf(&old, "%s.1", log->path) < 0) {
-        old = NULL;
-        return lev_error_nomem(err, "log");
-    }
-    if (rename(log->path, old) < 0) {
-        return lev_error_errno(err, "rename the log %s", log->path);
-    }
-    close(log->fd);
-    log->fd = -1;
-    log->start += log->size;
-    log->size = 0;
-    return open_file(log, err);
 }
 
 static int
@@ -90,22 +62,14 @@ write_all(int fd, const char *data, size_t len)
     return 0;
 }
 
-int
-lev_runlog_append(struct lev_runlog *log, int stream, int64_t time,
-                  const char *data, size_t len, struct lev_error *err)
+static int
+write_record(struct lev_runlog *log, int stream, int64_t time,
+             const char *data, size_t len)
 {
     char head[LEV_RUNLOG_HEAD];
     uint64_t when = htole64((uint64_t)time);
     uint32_t length = htole32((uint32_t)len);
 
-    if (log->fd < 0 && open_file(log, err) < 0) {
-        return -1;
-    }
-    if (log->size + sizeof(head) + len > LEV_RUNLOG_BOUND / 2 &&
-        log->size > 0 && rotate(log, err) < 0)
-    {
-        return -1;
-    }
     head[0] = (char)stream;
     memcpy(head + 1, &when, sizeof(when));
     memcpy(head + 9, &length, sizeof(length));
@@ -116,12 +80,81 @@ lev_runlog_append(struct lev_runlog *log, int stream, int64_t time,
 
         /* A record that is there in part would make the rest unreadable. */
         if (ftruncate(log->fd, (off_t)log->size) < 0) {
-            lev_closep(&log->fd);
+            drop(&log->fd);
         }
         errno = saved;
-        return lev_error_errno(err, "write the log %s", log->path);
+        return -1;
     }
     log->size += sizeof(head) + len;
+    return 0;
+}
+
+static int
+write_mark(struct lev_runlog *log, int64_t time)
+{
+    const uint64_t mark[2] = {htole64(log->start), htole64(log->output)};
+
+    return write_record(log, 0, time, (const char *)mark, sizeof(mark));
+}
+
+static int
+open_file(struct lev_runlog *log, int64_t time, struct lev_error *err)
+{
+    const int flags = O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+
+    log->start += log->size;
+    log->size = 0;
+    log->fd = open(log->path, flags, 0600);
+    if (log->fd < 0 && errno == ENOENT) {
+        make_parents(log->path);
+        log->fd = open(log->path, flags, 0600);
+    }
+    if (log->fd < 0) {
+        return lev_error_errno(err, "open the log %s", log->path);
+    }
+    if (log->start > 0 && write_mark(log, time) < 0) {
+        lev_error_errno(err, "write the log %s", log->path);
+        drop(&log->fd);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+rotate(struct lev_runlog *log, int64_t time, struct lev_error *err)
+{
+    _cleanup_free_ char *old = NULL;
+
+    if (asprintf(&old, "%s.1", log->path) < 0) {
+        old = NULL;
+        return lev_error_nomem(err, "log");
+    }
+    if (rename(log->path, old) < 0) {
+        return lev_error_errno(err, "rename the log %s", log->path);
+    }
+    drop(&log->old_fd);
+    log->old_fd = log->fd;
+    log->old_start = log->start;
+    log->fd = -1;
+    return open_file(log, time, err);
+}
+
+int
+lev_runlog_append(struct lev_runlog *log, int stream, int64_t time,
+                  const char *data, size_t len, struct lev_error *err)
+{
+    if (log->fd < 0 && open_file(log, time, err) < 0) {
+        return -1;
+    }
+    if (log->size + LEV_RUNLOG_HEAD + len > LEV_RUNLOG_BOUND / 2 &&
+        log->size > 0 && rotate(log, time, err) < 0)
+    {
+        return -1;
+    }
+    if (write_record(log, stream, time, data, len) < 0) {
+        return lev_error_errno(err, "write the log %s", log->path);
+    }
+    log->output += len;
     return 0;
 }
 
@@ -157,24 +190,58 @@ read_records(int fd, uint64_t offset, size_t len, struct lev_buf *out)
     return (ssize_t)whole;
 }
 
+/* How long the record at `offset` is; 0 when it is not there in whole. */
+static size_t
+record_size(int fd, uint64_t offset)
+{
+    char head[LEV_RUNLOG_HEAD];
+    uint32_t length;
+
+    if (pread(fd, head, sizeof(head), (off_t)offset) != sizeof(head)) {
+        return 0;
+    }
+    memcpy(&length, head + 9, sizeof(length));
+    return sizeof(head) + le32toh(length);
+}
+
+/* Whole records of one file that has `len` bytes from `offset` on; how many
+ * bytes they take. */
+static ssize_t
+read_file(int fd, uint64_t offset, uint64_t len, size_t max,
+          struct lev_buf *out)
+{
+    ssize_t n;
+
+    if (fd < 0 || len == 0) {
+        return 0;
+    }
+    n = read_records(fd, offset, len < max ? (size_t)len : max, out);
+    if (n != 0 || len <= max) {
+        return n;
+    }
+    /* A record that alone is longer than `max` is given whole. */
+    return read_records(fd, offset, record_size(fd, offset), out);
+}
+
 int
 lev_runlog_read(const struct lev_runlog *log, uint64_t *pos, size_t max,
                 struct lev_buf *out, struct lev_error *err)
 {
-    size_t len;
-    ssize_t n;
+    ssize_t n = 0;
 
-    if (log->fd < 0) {
-        return 0;
-    }
     if (*pos < log->start) {
-        *pos = log->start;
+        if (*pos < log->old_start) {
+            *pos = log->old_start;
+        }
+        n = read_file(log->old_fd, *pos - log->old_start, log->start - *pos,
+                      max, out);
+        if (n == 0) {
+            *pos = log->start;
+        }
     }
-    len = (size_t)(log->start + log->size - *pos);
-    /* A record that alone is longer than `max` is given whole. */
-    n = read_records(log->fd, *pos - log->start, len < max ? len : max, out);
-    if (n == 0 && len > max) {
-        n = read_records(log->fd, *pos - log->start, len, out);
+    if (*pos >= log->start && n == 0) {
+        n = read_file(log->fd, *pos - log->start,
+                      log->start + log->size - *pos, max, out);
     }
     if (n < 0) {
         return lev_error_errno(err, "read the log %s", log->path);
@@ -183,41 +250,89 @@ lev_runlog_read(const struct lev_runlog *log, uint64_t *pos, size_t max,
     return 0;
 }
 
+/* -1 where there is no such file. */
 static int
-load_file(const char *path, struct lev_buf *out, struct lev_error *err)
+open_kept(const char *path, int *fd, struct stat *st, struct lev_error *err)
 {
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-
-    if (fd < 0) {
-        return errno == ENOENT ? 0
-                               : lev_error_errno(err, "open the log %s", path);
-    }
-    if (fstat(fd, &st) < 0 || read_records(fd, 0, (size_t)st.st_size, out) < 0)
-    {
-        return lev_error_errno(err, "read the log %s", path);
+    *st = (struct stat){0};
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if ((*fd < 0 && errno != ENOENT) || (*fd >= 0 && fstat(*fd, st) < 0)) {
+        return lev_error_errno(err, "open the log %s", path);
     }
     return 0;
 }
 
-int
-lev_runlog_load(const char *dir, const char *name, struct lev_buf *out,
-                struct lev_error *err)
+/* Opens both files, as they are at one moment. */
+static int
+open_both(struct lev_runlog *log, struct lev_error *err)
 {
-    _cleanup_free_ char *path = NULL, *old = NULL;
+    _cleanup_free_ char *old = NULL;
+    struct stat st, old_st;
 
-    if (asprintf(&path, "%s/%s.log", dir, name) < 0) {
-        path = NULL;
-        return lev_error_nomem(err, "log");
-    }
-    if (asprintf(&old, "%s.1", path) < 0) {
+    if (asprintf(&old, "%s.1", log->path) < 0) {
         old = NULL;
         return lev_error_nomem(err, "log");
     }
-    if (load_file(old, out, err) < 0) {
+    do {
+        drop(&log->fd);
+        drop(&log->old_fd);
+        if (open_kept(log->path, &log->fd, &st, err) < 0 ||
+            open_kept(old, &log->old_fd, &old_st, err) < 0)
+        {
+            return -1;
+        }
+        /* The same one twice: its writer has just renamed it. */
+    } while (log->fd >= 0 && log->old_fd >= 0 && st.st_ino == old_st.st_ino);
+    log->size = (uint64_t)st.st_size;
+    if (log->fd < 0) {
+        log->start = (uint64_t)old_st.st_size;
+    }
+    return 0;
+}
+
+/* The position of a file's first byte: its mark's, or 0. */
+static uint64_t
+read_start(int fd)
+{
+    char record[LEV_RUNLOG_HEAD + sizeof(uint64_t)];
+    uint64_t start;
+
+    if (fd < 0 ||
+        pread(fd, record, sizeof(record), 0) != (ssize_t)sizeof(record) ||
+        record[0] != 0)
+    {
+        return 0;
+    }
+    memcpy(&start, record + LEV_RUNLOG_HEAD, sizeof(start));
+    return le64toh(start);
+}
+
+static inline void
+lev_runlog_deinitp(struct lev_runlog *log)
+{
+    lev_runlog_deinit(log);
+}
+
+int
+lev_runlog_load(const char *dir, const char *name, uint64_t *pos, size_t max,
+                struct lev_buf *out, struct lev_error *err)
+{
+    _cleanup_(lev_runlog_deinitp) struct lev_runlog log;
+
+    if (lev_runlog_init(&log, dir, name, err) < 0 || open_both(&log, err) < 0)
+    {
         return -1;
     }
-    return load_file(path, out, err);
+    if (log.fd < 0 && log.old_fd < 0) {
+        return *pos == 0 ? 0
+                         : lev_error_set(err, LEV_E_STATE, 0,
+                                         "the log %s was removed while it was "
+                                         "read: newer ones needed its room",
+                                         log.path);
+    }
+    log.old_start = read_start(log.old_fd);
+    log.start = log.fd < 0 ? log.start + log.old_start : read_start(log.fd);
+    return lev_runlog_read(&log, pos, max, out, err);
 }
 
 struct kept {

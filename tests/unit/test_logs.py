@@ -11,13 +11,23 @@ from hypothesis import given, strategies as st
 import levrt
 from engine import Script
 from levrt import Cr, LogLine, TaskFailed
-from levrt.logs import Splitter, log_lines
+from levrt.logs import Splitter
 
 BOUND = 32 * 1024 * 1024  # LEV_RUNLOG_BOUND
 
 
 def record(data, stream=1, ms=0):
     return struct.pack("<Bqi", stream, ms, len(data)) + data
+
+
+def mark(before, ms=0):
+    """What a file begins with: how many bytes of output are in those before it."""
+    return struct.pack("<BqiQQ", 0, ms, 16, 7, before)
+
+
+def log_lines(records):
+    splitter = Splitter()
+    return [*splitter.feed(records), *splitter.end()]
 
 
 def split(*records):
@@ -77,6 +87,27 @@ def test_time_is_when_the_line_began():
         ("d", 2000),
     ]
     assert list(splitter.end()) == []
+
+
+def lost(n):
+    return ("levrt", f"{n} bytes of older output were dropped")
+
+
+def test_what_was_dropped_is_said():
+    assert split(mark(5), record(b"a\n")) == [lost(5), ("stdout", "a")]
+    assert log_lines(mark(5, 1500))[0].time.microsecond == 500000
+    # Nothing is missing where everything before has been read.
+    assert split(record(b"ab"), mark(2), record(b"c\n")) == [("stdout", "abc")]
+    # A line that has begun before the gap does not end behind it.
+    assert split(
+        record(b"a\nbeg"), record(b"e", 2), mark(9), record(b"un\n"), mark(12)
+    ) == [
+        ("stdout", "a"),
+        ("stdout", "beg"),
+        ("stderr", "e"),
+        lost(3),
+        ("stdout", "un"),
+    ]
 
 
 @given(st.lists(st.binary(max_size=9)))
@@ -236,7 +267,7 @@ def test_positions(engine, run):
                 task._read_logs(wrong)
             with pytest.raises(kind):
                 task._more_logs(wrong)
-        assert task._read_logs(0) == (b"", 0, True)
+        assert await task._read_logs(0) == (b"", 0, True)
 
     run(main())
 
@@ -244,43 +275,161 @@ def test_positions(engine, run):
 # ---- kept ----
 
 
+LINE = b"%07d" + b"." * 1016 + b"\n"
+TOTAL = 3 * BOUND // 2 // 1024
+
+
+def numbers(lines):
+    return [int(line.text[:7]) for line in lines if len(line.text) == 1023]
+
+
+def check_kept(lines):
+    """The newest, whole but for the first line, and how much there was before."""
+    first, *rest = lines
+    assert first.stream == "levrt"
+    lost = int(first.text.partition(" ")[0])
+    assert {line.stream for line in rest} == {"stdout"}
+    assert lost + sum(len(line.text) + 1 for line in rest) == 1024 * TOTAL
+    found = numbers(rest)
+    assert found == list(range(TOTAL - len(found), TOTAL))
+    assert len(rest) - len(found) <= 1
+
+
 def test_the_newest_output_is_kept(engine, home):
     """More than the bound: the disk holds no more, and what is read is whole."""
-    line = b"%07d" + b"." * 1016 + b"\n"
-    total = 3 * BOUND // 2 // 1024
-    engine.script = Script(stdout=b"".join(line % n for n in range(total)))
+    engine.script = Script(stdout=b"".join(LINE % n for n in range(TOTAL)))
 
     async def main():
-        return await (await Cr("img")).logs()
+        task = await Cr("img").start()
+        doc = await task
+        check_kept(await doc.logs())
+        check_kept([line async for line in doc.logs()])
+        check_kept([line async for line in task.logs()])
+        return doc
 
-    lines = levrt.run(main())
-    numbers = [int(entry.text[:7]) for entry in lines[1:]]  # the first may be a part
-    assert numbers == list(range(total - len(numbers), total))
+    async def again(doc):
+        check_kept(await doc.logs())
+
+    doc = levrt.run(main())
     size = sum(path.stat().st_size for path in (home / "data").rglob("*.log*"))
     assert BOUND // 2 < size <= BOUND + 128 * 1024
+    asyncio.run(again(doc))
+
+
+def dropped(home):
+    """Whether the bound has dropped anything: the older file begins with a mark."""
+    for path in home.rglob("*.log.1"):
+        with path.open("rb") as f:
+            return f.read(1) == b"\0"
+    return False
 
 
 def test_a_reader_that_is_slow(engine, home):
-    """What has left the bound is skipped, what is there comes in order."""
-    line = b"%07d" + b"." * 1016 + b"\n"
-    total = 3 * BOUND // 2 // 1024
-    engine.script = Script(hold=True, stdout=b"".join(line % n for n in range(total)))
+    """What has left the bound is skipped and said, what is there comes in order."""
+    engine.script = Script(hold=True, stdout=b"".join(LINE % n for n in range(TOTAL)))
 
     async def main():
         task = await Cr("img").start()
         logs = task.logs()
-        assert (await anext(logs)).text.startswith("0000000")
-        seen = [0]
-        async for entry in logs:
-            if entry.text[:7].isdigit() and len(entry.text) == 1023:
-                seen.append(int(entry.text[:7]))
-            if seen[-1] == total - 1:
+        lines = [await anext(logs)]
+        assert lines[0].text.startswith("0000000")
+        async with asyncio.timeout(30):
+            while not dropped(home):
+                await asyncio.sleep(0)
+        async for line in logs:
+            lines.append(line)
+            if line.text.startswith(f"{TOTAL - 1:07}"):
                 finish(engine)
         await task
-        return seen
+        return lines
 
-    seen = levrt.run(main())
-    assert seen == sorted(set(seen)) and seen[-1] == total - 1
+    lines = levrt.run(main())
+    found = numbers(lines)
+    assert found == sorted(set(found)) and found[-1] == TOTAL - 1
+    gaps = [line for line in lines if line.stream == "levrt"]
+    lost = sum(int(line.text.partition(" ")[0]) for line in gaps)
+    assert lost > 0
+    rest = [line for line in lines if line.stream == "stdout"]
+    # Cut lines, before and behind a gap, have one newline between them.
+    missing = 1024 * TOTAL - lost - sum(len(line.text) + 1 for line in rest)
+    assert -len(gaps) <= missing <= 0
+
+
+@pytest.mark.parametrize("how", ["await", "async for", "follow"])
+def test_others_have_their_turn(engine, home, monkeypatch, how):
+    """However much there is to read, and however fast."""
+    engine.script = Script(stdout=b"\n" * 50_000)
+    made = turns = 0
+    longest = 0
+    line = levrt.logs._line
+
+    def counted(*args):
+        nonlocal made
+        made += 1
+        return line(*args)
+
+    monkeypatch.setattr("levrt.logs._line", counted)
+
+    async def watch():
+        nonlocal turns, longest
+        while True:
+            before = made
+            await asyncio.sleep(0)
+            longest = max(longest, made - before)
+            turns += 1
+
+    async def main():
+        task = await Cr("img").start()
+        doc = await task
+        watcher = asyncio.create_task(watch())
+        if how == "await":
+            lines = await doc.logs()
+        elif how == "follow":
+            lines = [line async for line in task.logs()]
+        else:
+            lines = [line async for line in doc.logs()]
+        watcher.cancel()
+        assert len(lines) == made == 50_000
+
+    levrt.run(main())
+    assert turns >= 25
+    assert 0 < longest <= 2000
+
+
+def test_kept_logs_are_a_coroutine(engine, run):
+    engine.script = Script(stdout=b"a\nb\n")
+
+    async def main():
+        doc = await Cr("img")
+        texts = [line.text for line in await asyncio.create_task(doc.logs())]
+        async with levrt.Concurrent() as c:
+            task = c.start(doc.logs())
+        given = doc.logs()
+        assert (texts, len(await task), len(await given)) == (["a", "b"], 2, 2)
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited"):
+            await given
+        waiting = asyncio.create_task(doc.logs())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    run(main())
+
+
+def test_a_log_that_goes_while_it_is_read(engine, home):
+    engine.script = Script(stdout=b"x" * 1023 + b"\n" * 600_000)
+
+    async def main():
+        doc = await Cr("img")
+        logs = doc.logs().__aiter__()
+        await anext(logs)
+        for path in home.rglob("*.log"):
+            path.unlink()
+        with pytest.raises(RuntimeError, match="was removed while it was read"):
+            [line async for line in logs]
+
+    levrt.run(main())
 
 
 # ---- logged ----
