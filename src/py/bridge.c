@@ -105,6 +105,7 @@ levpy_bridge_current(struct levpy_state *st)
     _cleanup_pydecref_ PyObject *loop =
         PyObject_CallNoArgs(st->get_running_loop);
     _cleanup_pydecref_ PyObject *hook = NULL;
+    const struct levpy_glue *glue;
     PyObject *known;
     Bridge *self;
 
@@ -124,8 +125,9 @@ levpy_bridge_current(struct levpy_state *st)
         return NULL;
     }
     if (PyObject_SetItem(st->bridges, loop, (PyObject *)self) < 0 ||
-        (hook = PyObject_CallMethod(levpy_glue(st), "watch_loop", "O",
-                                    self)) == NULL)
+        (glue = levpy_glue(st)) == NULL ||
+        (hook = PyObject_CallOneArg(glue->watch_loop, (PyObject *)self)) ==
+            NULL)
     {
         Py_DECREF(self);
         return NULL;

@@ -153,10 +153,13 @@ levpy_check_flag(PyObject *value, const char *name, bool absent)
 PyObject *
 levpy_check_entry(struct levpy_state *st, PyObject *value)
 {
+    const struct levpy_glue *glue;
+
     if (value == NULL || value == Py_None) {
         Py_RETURN_NONE;
     }
-    return PyObject_CallMethod(levpy_glue(st), "entry_call", "O", value);
+    glue = levpy_glue(st);
+    return glue == NULL ? NULL : PyObject_CallOneArg(glue->entry_call, value);
 }
 
 /* A new list of str out of a list or tuple; None for None. */
@@ -258,13 +261,16 @@ levpy_check_env(PyObject *value)
 PyObject *
 levpy_check_files(struct levpy_state *st, PyObject *value)
 {
+    const struct levpy_glue *glue;
+
     if (value == NULL || value == Py_None) {
         return PyDict_New();
     }
     if (!PyDict_Check(value)) {
         return wrong_type("files", "a dict by absolute path", value);
     }
-    return PyObject_CallMethod(levpy_glue(st), "check_files", "O", value);
+    glue = levpy_glue(st);
+    return glue == NULL ? NULL : PyObject_CallOneArg(glue->check_files, value);
 }
 
 static bool
@@ -551,12 +557,17 @@ static int
 check_targets(struct levpy_state *st, Cr *cr)
 {
     _cleanup_pydecref_ PyObject *none = NULL;
+    const struct levpy_glue *glue;
 
     if (PyDict_GET_SIZE(cr->files) == 0) {
         return 0;
     }
-    none = PyObject_CallMethod(levpy_glue(st), "check_targets", "OOO",
-                               cr->files, cr->options, cr->host_config);
+    glue = levpy_glue(st);
+    if (glue == NULL) {
+        return -1;
+    }
+    none = PyObject_CallFunctionObjArgs(glue->check_targets, cr->files,
+                                        cr->options, cr->host_config, NULL);
     return none == NULL ? -1 : 0;
 }
 

@@ -101,16 +101,14 @@ static PyObject *
 Document_set(Document *self, PyObject *args, PyObject *kwargs)
 {
     struct levpy_state *st = levpy_state_of((PyObject *)self);
-    PyObject *glue = levpy_glue(st);
-    _cleanup_pydecref_ PyObject *merge =
-        glue == NULL ? NULL : PyObject_GetAttrString(glue, "merge_set");
+    const struct levpy_glue *glue = levpy_glue(st);
     _cleanup_pydecref_ PyObject *data = NULL, *change = NULL;
     bson_t *q, *c;
 
-    if (merge == NULL) {
+    if (glue == NULL) {
         return NULL;
     }
-    data = PyObject_Call(merge, args, kwargs);
+    data = PyObject_Call(glue->merge_set, args, kwargs);
     change = data == NULL ? NULL : Py_BuildValue("{s:O}", "$set", data);
     if (change == NULL || own_query(self, st, NULL, &q) < 0) {
         return NULL;
@@ -127,8 +125,12 @@ Document_set(Document *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 Document_coll(Document *self, void *Py_UNUSED(closure))
 {
-    return PyObject_CallMethod(levpy_glue(levpy_state_of((PyObject *)self)),
-                               "collection", "Os", self->session, self->coll);
+    const struct levpy_glue *glue =
+        levpy_glue(levpy_state_of((PyObject *)self));
+
+    return glue == NULL ? NULL
+                        : PyObject_CallFunction(glue->collection, "Os",
+                                                self->session, self->coll);
 }
 
 static PyObject *
@@ -166,10 +168,9 @@ Document_read_logs(PyObject *self, PyObject *pos)
 static PyObject *
 Document_logs(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    PyObject *glue = levpy_glue(levpy_state_of(self));
+    const struct levpy_glue *glue = levpy_glue(levpy_state_of(self));
 
-    return glue == NULL ? NULL
-                        : PyObject_CallMethod(glue, "kept_logs", "O", self);
+    return glue == NULL ? NULL : PyObject_CallOneArg(glue->kept_logs, self);
 }
 
 static PyObject *

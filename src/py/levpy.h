@@ -23,7 +23,6 @@ levpy_decrefp(void *p)
  * all made from this list, so none of them can forget a member. */
 #define LEVPY_STATE(X)                                                        \
     X(PyObject, errors)  /* levrt.errors */                                   \
-    X(PyObject, glue)    /* levrt.glue */                                     \
     X(PyObject, bridges) /* loop -> Bridge, weak */                           \
     X(PyObject, get_running_loop)                                             \
     X(PyObject, CancelledError)                                               \
@@ -41,11 +40,35 @@ levpy_decrefp(void *p)
     X(PyObject, str_remove_reader)                                            \
     X(PyObject, str_set_result)
 
+/* What is called of levrt.glue. */
+#define LEVPY_GLUE(X)                                                         \
+    X(check_files)                                                            \
+    X(check_targets)                                                          \
+    X(collection)                                                             \
+    X(current_session)                                                        \
+    X(entry_call)                                                             \
+    X(failure)                                                                \
+    X(follow_logs)                                                            \
+    X(kept_logs)                                                              \
+    X(merge_set)                                                              \
+    X(namespace_prefix)                                                       \
+    X(run_record)                                                             \
+    X(wants_output)                                                           \
+    X(watch_loop)
+
+struct levpy_glue {
+#define X(name) PyObject *name;
+    LEVPY_GLUE(X)
+#undef X
+};
+
 struct levpy_state {
     struct levbson_state bson; /* first: the codec's own types find it there */
 #define X(type, name) type *name;
     LEVPY_STATE(X)
 #undef X
+    struct levpy_glue glue;
+    bool glue_bound;
     struct lev_pool *pool; /* made when the first job comes */
     pid_t pool_pid;
 };
@@ -64,9 +87,9 @@ levpy_state_of(PyObject *self)
     return levpy_state(PyType_GetModuleByDef(Py_TYPE(self), &levpy_module));
 }
 
-/* The module levrt.glue, imported when the first object needs it: it brings
- * most of the package along. Borrowed; NULL with an exception. */
-PyObject *levpy_glue(struct levpy_state *st);
+/* The functions of levrt.glue, which is imported when the first object needs
+ * it: it brings most of the package along. NULL with an exception. */
+const struct levpy_glue *levpy_glue(struct levpy_state *st);
 /* levrt.errors, imported when the first exception needs it. Likewise. */
 PyObject *levpy_errors(struct levpy_state *st);
 

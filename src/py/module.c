@@ -10,6 +10,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define X(type, name) Py_VISIT(st->name);
     LEVPY_STATE(X)
 #undef X
+#define X(name) Py_VISIT(st->glue.name);
+    LEVPY_GLUE(X)
+#undef X
     return levbson_traverse(&st->bson, visit, arg);
 }
 
@@ -18,8 +21,12 @@ module_clear(PyObject *module)
 {
     struct levpy_state *st = levpy_state(module);
 
+    st->glue_bound = false;
 #define X(type, name) Py_CLEAR(st->name);
     LEVPY_STATE(X)
+#undef X
+#define X(name) Py_CLEAR(st->glue.name);
+    LEVPY_GLUE(X)
 #undef X
     levbson_clear(&st->bson);
     return 0;
@@ -76,13 +83,35 @@ import_parts(struct levpy_state *st)
                : 0;
 }
 
-PyObject *
+static int
+bind(PyObject *module, const char *name, PyObject **member)
+{
+    PyObject *value = PyObject_GetAttrString(module, name);
+
+    Py_XSETREF(*member, value);
+    return value == NULL ? -1 : 0;
+}
+
+const struct levpy_glue *
 levpy_glue(struct levpy_state *st)
 {
-    if (st->glue == NULL) {
-        st->glue = PyImport_ImportModule("levrt.glue");
+    _cleanup_pydecref_ PyObject *module = NULL;
+
+    if (st->glue_bound) {
+        return &st->glue;
     }
-    return st->glue;
+    module = PyImport_ImportModule("levrt.glue");
+    if (module == NULL) {
+        return NULL;
+    }
+#define X(name)                                                               \
+    if (bind(module, #name, &st->glue.name) < 0) {                            \
+        return NULL;                                                          \
+    }
+    LEVPY_GLUE(X)
+#undef X
+    st->glue_bound = true;
+    return &st->glue;
 }
 
 PyObject *

@@ -629,8 +629,9 @@ Session_close_now(Session *self, PyObject *arg)
 Session *
 levpy_session_current(struct levpy_state *st)
 {
+    const struct levpy_glue *glue = levpy_glue(st);
     PyObject *session =
-        PyObject_CallMethod(levpy_glue(st), "current_session", NULL);
+        glue == NULL ? NULL : PyObject_CallNoArgs(glue->current_session);
 
     if (session != NULL && !Py_IS_TYPE(session, st->SessionType)) {
         PyErr_SetString(PyExc_TypeError, "no session");

@@ -69,8 +69,13 @@ argv_of(char *const *argv)
 static PyObject *
 run_record(struct levpy_state *st, const struct lev_run_result *r)
 {
-    return PyObject_CallMethod(
-        levpy_glue(st), "run_record", "NNNiiiLLL", text_or_none(r->image),
+    const struct levpy_glue *glue = levpy_glue(st);
+
+    if (glue == NULL) {
+        return NULL;
+    }
+    return PyObject_CallFunction(
+        glue->run_record, "NNNiiiLLL", text_or_none(r->image),
         text_or_none(r->digest), argv_of(r->argv), r->exit_code, r->signal,
         (int)r->oom_killed, (long long)r->started, (long long)r->finished,
         (long long)r->peak_memory);
@@ -81,9 +86,13 @@ static PyObject *
 failure(struct levpy_state *st, Task *task)
 {
     const struct lev_run_result *r = lev_run_result(task->run);
+    const struct levpy_glue *glue = levpy_glue(st);
 
-    return PyObject_CallMethod(
-        levpy_glue(st), "failure", "OOsNisiiiNsNNNN", task, task->document,
+    if (glue == NULL) {
+        return NULL;
+    }
+    return PyObject_CallFunction(
+        glue->failure, "OOsNisiiiNsNNNN", task, task->document,
         levpy_exception_name(r->err.code), text_or_none(r->err.msg),
         r->err.detail, r->phase, r->exit_code, r->signal, (int)r->oom_killed,
         text_or_none(r->log_tail), r->hint, text_or_none(r->remote_type),
@@ -208,6 +217,7 @@ static Task *
 task_start(struct levpy_state *st, Cr *cr, bool want_address)
 {
     _cleanup_pydecref_ Session *session = levpy_session_current(st);
+    const struct levpy_glue *glue = session == NULL ? NULL : levpy_glue(st);
     _cleanup_pydecref_ PyObject *prefix = NULL, *debug = NULL;
     _cleanup_pydecref_ Task *task = NULL;
     struct lev_run_callbacks callbacks = {on_ready, on_ended, NULL};
@@ -215,12 +225,12 @@ task_start(struct levpy_state *st, Cr *cr, bool want_address)
     struct lev_error err;
     const char *name;
 
-    if (session == NULL) {
+    if (glue == NULL) {
         return NULL;
     }
-    prefix = PyObject_CallMethod(levpy_glue(st), "namespace_prefix", NULL);
+    prefix = PyObject_CallNoArgs(glue->namespace_prefix);
     name = prefix == NULL ? NULL : PyUnicode_AsUTF8(prefix);
-    debug = PyObject_CallMethod(levpy_glue(st), "wants_output", NULL);
+    debug = PyObject_CallNoArgs(glue->wants_output);
     if (name == NULL || debug == NULL) {
         return NULL;
     }
@@ -526,8 +536,9 @@ Task_more_logs(PyObject *self, PyObject *pos)
 static PyObject *
 Task_logs(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    return PyObject_CallMethod(levpy_glue(levpy_state_of(self)), "follow_logs",
-                               "O", self);
+    const struct levpy_glue *glue = levpy_glue(levpy_state_of(self));
+
+    return glue == NULL ? NULL : PyObject_CallOneArg(glue->follow_logs, self);
 }
 
 /* ---- attributes and the type ---- */
