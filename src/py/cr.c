@@ -30,6 +30,33 @@ parse(PyObject *args, PyObject *kwargs, struct given *g)
                : -1;
 }
 
+/* Any mapping will do; what checks them reads dicts. `kept` owns what is made
+ * here. */
+static int
+make_dicts(struct given *g, PyObject *kept)
+{
+    PyObject **const values[] = {&g->env,      &g->files,       &g->links,
+                                 &g->services, &g->host_config, &g->options};
+
+    for (size_t i = 0; kept != NULL && i < LEV_ARRAY_LEN(values); i++) {
+        _cleanup_pydecref_ PyObject *dict = NULL;
+
+        if (*values[i] == NULL || PyDict_Check(*values[i]) ||
+            !levpy_is_mapping(*values[i]))
+        {
+            continue;
+        }
+        dict = PyDict_New();
+        if (dict == NULL || PyDict_Update(dict, *values[i]) < 0 ||
+            PyList_Append(kept, dict) < 0)
+        {
+            return -1;
+        }
+        *values[i] = dict;
+    }
+    return kept == NULL ? -1 : 0;
+}
+
 /* Normalises into `c` in the order of the parameters; the first that is wrong
  * is the one that is reported. */
 static int
@@ -66,10 +93,11 @@ Cr_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     struct levpy_state *st =
         levpy_state(PyType_GetModuleByDef(type, &levpy_module));
-    _cleanup_pydecref_ PyObject *self = NULL;
+    _cleanup_pydecref_ PyObject *self = NULL, *kept = NULL;
     struct given g = {0};
 
-    if (parse(args, kwargs, &g) < 0) {
+    if (parse(args, kwargs, &g) < 0 ||
+        make_dicts(&g, kept = PyList_New(0)) < 0) {
         return NULL;
     }
     self = type->tp_alloc(type, 0);

@@ -6,6 +6,7 @@ import pathlib
 import sys
 import types
 import weakref
+from collections import UserDict
 
 import pytest
 
@@ -297,6 +298,29 @@ def test_takes(name, value, kept):
         assert getattr(cr, name) == value
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kept"), [case for case in TAKEN if isinstance(case[1], dict)]
+)
+@pytest.mark.parametrize("kind", [types.MappingProxyType, UserDict])
+def test_takes_any_mapping(name, value, kept, kind):
+    assert getattr(Cr(**{"image": "img", name: kind(value)}), name) == kept
+
+
+def test_services_take_any_mapping():
+    service = Cr("img")
+    cr = Cr("img", services=types.MappingProxyType({"db": service}))
+    assert cr.services == {"db": service}
+
+
+def test_a_mapping_that_fails():
+    class Failing(UserDict):
+        def __getitem__(self, key):
+            raise LookupError("not now")
+
+    with pytest.raises(LookupError, match="not now"):
+        Cr("img", env=Failing(A="1"))
+
+
 def test_entry_call_is_kept():
     call = tool(flag=1)
     assert Cr("img", entry=call).entry is call
@@ -356,6 +380,7 @@ REFUSED = [
     ("host", "yes", TypeError, "host must be bool, not str"),
     ("entry", plain, TypeError, "not function; decorate the function with @levrt"),
     ("entry", "nmap", TypeError, "entry must be a call of a @remote function"),
+    ("entry", (tool,), TypeError, "function, not tuple"),
     ("entry", needs, TypeError, "target"),
     ("cmd", "nmap -p 80", TypeError, "cmd must be a list of str, not str"),
     ("cmd", b"nmap", TypeError, "cmd must be a list of str, not bytes"),
