@@ -5,31 +5,6 @@
 
 #include "base.h"
 
-void
-lev_decimal_split(const bson_decimal128_t *from, struct lev_decimal *to)
-{
-    static const uint64_t coef_mask = (UINT64_C(1) << 49) - 1;
-    unsigned __int128 limit = 1;
-    unsigned top = (unsigned)(from->high >> 58) & 0x1f;
-
-    *to = (struct lev_decimal){.negative = from->high >> 63};
-    to->inf = top == 0x1e;
-    to->nan = top == 0x1f;
-    /* Encodings whose first bits are 11 stand for coefficients that do not
-     * fit: non-canonical, and defined to mean zero. */
-    if (to->inf || to->nan || top >> 3 == 3) {
-        return;
-    }
-    to->exp = (int)(from->high >> 49 & 0x3fff) - 6176;
-    to->coef = (unsigned __int128)(from->high & coef_mask) << 64 | from->low;
-    for (int i = 0; i < 34; i++) {
-        limit *= 10;
-    }
-    if (to->coef >= limit) {
-        to->coef = 0;
-    }
-}
-
 bool
 lev_number_is(const bson_value_t *v)
 {

@@ -9,7 +9,7 @@
 #ifndef LEV_NUMBER_H
 #define LEV_NUMBER_H
 
-#include <bson/bson.h>
+#include "decimal.h"
 
 bool lev_number_is(const bson_value_t *v);
 bool lev_number_is_nan(const bson_value_t *v);
@@ -23,14 +23,5 @@ bool lev_number_truncate(const bson_value_t *v, int64_t *out);
 double lev_number_double(const bson_value_t *v);
 /* Whether a projection's or an option's number means "yes": not 0. */
 bool lev_number_truth(const bson_value_t *v);
-
-/* A Decimal128 taken apart: ± coef × 10^exp, coef < 10^34. */
-struct lev_decimal {
-    unsigned __int128 coef;
-    int exp;
-    bool negative, nan, inf;
-};
-
-void lev_decimal_split(const bson_decimal128_t *from, struct lev_decimal *to);
 
 #endif
