@@ -167,6 +167,30 @@ key_of(const struct key *k, const bson_t *doc)
     return x.best;
 }
 
+int
+lev_sort_compare(const struct lev_sort *s, const bson_value_t *a,
+                 const bson_value_t *b)
+{
+    static const bson_t nothing = BSON_INITIALIZER;
+    bson_t x = nothing, y = nothing;
+
+    if (a->value_type == BSON_TYPE_DOCUMENT) {
+        lev_value_open(a, &x);
+    }
+    if (b->value_type == BSON_TYPE_DOCUMENT) {
+        lev_value_open(b, &y);
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        bson_value_t v = key_of(&s->keys[i], &x), w = key_of(&s->keys[i], &y);
+        int c = lev_value_compare(&v, &w);
+
+        if (c != 0) {
+            return c * s->keys[i].direction;
+        }
+    }
+    return 0;
+}
+
 static int
 compare_held(const struct lev_sort *order, const struct held *a,
              const struct held *b)

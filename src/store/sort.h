@@ -23,6 +23,10 @@ struct lev_sorter;
 struct lev_sort *lev_sort_compile(const bson_t *spec, struct lev_error *err);
 void lev_sort_destroy(struct lev_sort *s); /* NULL is fine */
 
+/* <0, 0, >0 by the order of two values; what is no document has no fields. */
+int lev_sort_compare(const struct lev_sort *s, const bson_value_t *a,
+                     const bson_value_t *b);
+
 /* `keep` 0: all. `order` is borrowed. */
 struct lev_sorter *lev_sorter_create(const struct lev_sort *order, size_t keep,
                                      struct lev_error *err);

@@ -216,10 +216,11 @@ update_row(struct update *u, struct lev_db *db, sqlite3_stmt *rows,
            struct lev_error *err)
 {
     bson_t old, made;
+    long position = -1;
     int rc = lev_db_doc(db, rows, &old, err);
 
     if (rc == 0) {
-        rc = lev_match_test(u->match, &old, NULL, err);
+        rc = lev_match_test(u->match, &old, &position, err);
     }
     if (rc <= 0) {
         return rc;
@@ -228,7 +229,7 @@ update_row(struct update *u, struct lev_db *db, sqlite3_stmt *rows,
     if (lev_value_check(&old, err) < 0) {
         return lev_db_damaged(db, rows, err);
     }
-    if (lev_updater_apply(u->updater, &old, &made, err) < 0) {
+    if (lev_updater_apply(u->updater, &old, position, &made, err) < 0) {
         return -1;
     }
     u->result.matched++;
@@ -324,7 +325,8 @@ update_create(const struct lev_update *from, struct lev_error *err)
     u->match = u->coll == NULL ? NULL : lev_match_compile(from->query, err);
     u->updater = u->match == NULL
                      ? NULL
-                     : lev_updater_compile(from->update, from->multi, err);
+                     : lev_updater_compile(from->update, from->array_filters,
+                                           from->multi, err);
     if (u->coll == NULL) {
         lev_error_nomem(err, "update");
     }

@@ -29,6 +29,7 @@ struct lev_update {
     const bson_t *query;
     const bson_t *update; /* operators, or a whole document to replace with */
     bool upsert, multi;
+    const bson_t *array_filters; /* an array of queries, or NULL */
 };
 
 struct lev_update_result {

@@ -4,45 +4,42 @@
 
 #include "id.h"
 #include "path.h"
-#include "update_ops.h"
+#include "update_tree.h"
 #include "value.h"
 
-/* The paths of an update are a tree; its leaves carry an operator each. The
- * old document is copied field by field along the tree, so that one pass
- * makes the new one. */
-struct step {
-    char *name;
-    long index;                     /* of `name` in an array; -1: it is none */
-    struct step *kids, *next;       /* in the order in which new fields come */
-    const struct lev_update_op *op; /* NULL: there are kids */
-    bson_value_t operand;           /* borrows from the update */
-    char *path;                     /* for messages */
-};
-
+/* The old document is copied field by field along the tree of the update's
+ * paths, so that one pass makes the new one. */
 struct lev_updater {
     bson_t *source;
-    bool replacement;
-    struct step root;
+    bool replacement, positional; /* some path has a `$` */
+    struct lev_step root;
+    struct lev_array_filters filters;
+    struct rename *renames;
+};
+
+/* A $rename looks at both of its paths before anything is changed. */
+struct rename {
+    struct lev_path from, to;
+    struct rename *next;
 };
 
 static void
-steps_free(struct step *s)
+renames_free(struct rename *r)
 {
-    struct step *next;
+    struct rename *next;
 
-    for (; s != NULL; s = next) {
-        next = s->next;
-        steps_free(s->kids);
-        free(s->name);
-        free(s->path);
-        free(s);
+    for (; r != NULL; r = next) {
+        next = r->next;
+        lev_path_deinit(&r->from);
+        lev_path_deinit(&r->to);
+        free(r);
     }
 }
 
 static inline void
-root_deinit(struct step *root)
+root_deinit(struct lev_step *root)
 {
-    steps_free(root->kids);
+    lev_steps_free(root->kids);
 }
 
 void
@@ -52,53 +49,19 @@ lev_updater_destroy(struct lev_updater *u)
         return;
     }
     root_deinit(&u->root);
+    renames_free(u->renames);
+    lev_array_filters_deinit(&u->filters);
     bson_destroy(u->source);
     free(u);
 }
 
-/* Numbers by value and before other names, those by their bytes. */
-static int
-compare_names(const struct lev_path_part *a, const struct step *b)
-{
-    if (a->index >= 0 && b->index >= 0) {
-        return (a->index > b->index) - (a->index < b->index);
-    }
-    if (a->index >= 0 || b->index >= 0) {
-        return a->index >= 0 ? -1 : 1;
-    }
-    return strcmp(a->name, b->name);
-}
-
-/* The kid of that name, made in its place if there is none. */
-static struct step *
-step_get(struct step *parent, const struct lev_path_part *part, bool *made,
-         struct lev_error *err)
-{
-    struct step **link = &parent->kids, *s;
-
-    while (*link != NULL && compare_names(part, *link) > 0) {
-        link = &(*link)->next;
-    }
-    if (*link != NULL && compare_names(part, *link) == 0) {
-        *made = false;
-        return *link;
-    }
-    s = calloc(1, sizeof(*s));
-    if (s == NULL || (s->name = strdup(part->name)) == NULL) {
-        free(s);
-        lev_error_nomem(err, "update");
-        return NULL;
-    }
-    s->index = part->index;
-    s->next = *link;
-    *link = s;
-    *made = true;
-    return s;
-}
+/* Compiling. */
 
 static int
 check_names(const struct lev_path *path, struct lev_error *err)
 {
+    int positional = 0;
+
     for (size_t i = 0; i < path->n; i++) {
         const char *name = path->part[i].name;
 
@@ -107,59 +70,160 @@ check_names(const struct lev_path *path, struct lev_error *err)
                                  "update '%s': a field's name is empty",
                                  path->text);
         }
-        if (strcmp(name, "$") == 0 || strncmp(name, "$[", 2) == 0) {
-            return lev_error_set(err, LEV_E_UNSUPPORTED_OPERATION, 0,
-                                 "update '%s': the embedded store has no "
-                                 "positional %s; name the index",
+        positional += strcmp(name, "$") == 0;
+        if (i == 0 && (positional > 0 || strncmp(name, "$[", 2) == 0)) {
+            return lev_error_set(err, LEV_E_QUERY, 2,
+                                 "update '%s': %s needs an array before it",
                                  path->text, name);
         }
+    }
+    return positional <= 1
+               ? 0
+               : lev_error_set(err, LEV_E_QUERY, 28,
+                               "update '%s': only one $ is possible; name "
+                               "elements with $[] and $[id]",
+                               path->text);
+}
+
+/* Gives the steps along a placed path their array filters. */
+static int
+bind_filters(struct lev_updater *u, const struct lev_path *path,
+             struct lev_error *err)
+{
+    struct lev_step *at = &u->root;
+
+    for (size_t i = 0; i < path->n; i++) {
+        const char *name = path->part[i].name;
+        size_t len = strlen(name);
+        struct lev_array_filter *filter;
+
+        at = lev_step_find(at, name);
+        u->positional |= at->kind == LEV_STEP_POSITIONAL;
+        if (at->kind != LEV_STEP_ELEMENTS || strcmp(name, "$[]") == 0) {
+            continue;
+        }
+        filter = lev_array_filters_find(&u->filters, name + 2, len - 3);
+        if (filter == NULL) {
+            return lev_error_set(err, LEV_E_QUERY, 2,
+                                 "update '%s': no array filter is for %s",
+                                 path->text, name);
+        }
+        filter->used = true;
+        at->filter = filter;
     }
     return 0;
 }
 
-/* Puts `op` where `path` leads. `conflict` is the code for two of a kind:
- * paths that are the same or one above the other. */
 static int
-place(struct step *root, const struct lev_path *path,
-      const struct lev_update_op *op, const bson_value_t *operand,
-      int conflict, struct lev_error *err)
+place(struct lev_updater *u, const struct lev_path *path,
+      const struct lev_update_op *op, const bson_value_t *operand, void *data,
+      struct lev_error *err)
 {
-    struct step *at = root;
-    bool made = false;
+    struct lev_step *leaf = lev_step_place(&u->root, path, 40, err);
 
-    for (size_t i = 0; i < path->n; i++) {
-        at = step_get(at, &path->part[i], &made, err);
-        if (at == NULL) {
+    if (leaf == NULL) {
+        if (op->destroy != NULL) {
+            op->destroy(data);
+        }
+        return -1;
+    }
+    leaf->op = op;
+    leaf->operand = *operand;
+    leaf->data = data;
+    leaf->path = strdup(path->text);
+    return leaf->path == NULL ? lev_error_nomem(err, "update")
+                              : bind_filters(u, path, err);
+}
+
+/* Both ends are names alone: what `$` means is not known before. */
+static int
+check_rename(const struct rename *r, struct lev_error *err)
+{
+    const struct lev_path *const ends[] = {&r->from, &r->to};
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(ends); i++) {
+        if (check_names(ends[i], err) < 0) {
             return -1;
         }
-        if (!made && (at->op != NULL || i == path->n - 1)) {
-            return lev_error_set(err, LEV_E_QUERY, conflict,
-                                 "'%s' collides with another path at '%s'",
-                                 path->text, at->name);
+        for (size_t k = 0; k < ends[i]->n; k++) {
+            const char *name = ends[i]->part[k].name;
+
+            if (strcmp(name, "$") == 0 || strncmp(name, "$[", 2) == 0) {
+                return lev_error_set(err, LEV_E_QUERY, 2,
+                                     "update '%s': $rename takes no %s",
+                                     ends[i]->text, name);
+            }
         }
     }
-    at->op = op;
-    at->operand = *operand;
-    at->path = strdup(path->text);
-    return at->path == NULL ? lev_error_nomem(err, "update") : 0;
+    return strcmp(r->from.text, r->to.text) != 0
+               ? 0
+               : lev_error_set(err, LEV_E_QUERY, 2,
+                               "update '%s': $rename to the same name",
+                               r->from.text);
 }
 
 static int
-add_path(struct step *root, const char *text, const struct lev_update_op *op,
-         const bson_value_t *operand, struct lev_error *err)
+place_rename(struct lev_updater *u, const struct rename *r,
+             struct lev_error *err)
+{
+    struct lev_path *from = calloc(1, sizeof(*from));
+
+    if (from == NULL || lev_path_parse(r->from.text, from, err) < 0) {
+        free(from);
+        return lev_error_nomem(err, "update");
+    }
+    if (place(u, &r->to, &lev_update_op_rename, &lev_value_null, from, err) <
+        0) {
+        return -1;
+    }
+    return place(u, &r->from, &lev_update_op_rename_source, &lev_value_null,
+                 NULL, err);
+}
+
+static int
+add_rename(struct lev_updater *u, const char *from, const bson_value_t *to,
+           struct lev_error *err)
+{
+    struct rename *r;
+
+    if (to->value_type != BSON_TYPE_UTF8) {
+        return lev_error_set(err, LEV_E_QUERY, 2,
+                             "update '%s': $rename needs a name, not %s", from,
+                             lev_value_type_name(to->value_type));
+    }
+    r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        return lev_error_nomem(err, "update");
+    }
+    r->next = u->renames;
+    u->renames = r;
+    if (lev_path_parse(from, &r->from, err) < 0 ||
+        lev_path_parse(to->value.v_utf8.str, &r->to, err) < 0 ||
+        check_rename(r, err) < 0)
+    {
+        return -1;
+    }
+    return place_rename(u, r, err);
+}
+
+static int
+add_path(struct lev_updater *u, const char *text,
+         const struct lev_update_op *op, const bson_value_t *operand,
+         struct lev_error *err)
 {
     struct lev_path path;
+    void *data = NULL;
     int rc;
 
     if (lev_path_parse(text, &path, err) < 0) {
         return -1;
     }
     rc = check_names(&path, err);
-    if (rc == 0 && op->check != NULL) {
-        rc = op->check(text, operand, err);
+    if (rc == 0 && op->compile != NULL) {
+        rc = op->compile(text, operand, &data, err);
     }
     if (rc == 0) {
-        rc = place(root, &path, op, operand, 40, err);
+        rc = place(u, &path, op, operand, data, err);
     }
     lev_path_deinit(&path);
     return rc;
@@ -182,9 +246,12 @@ add_operator(struct lev_updater *u, const char *name,
                              lev_value_type_name(fields->value_type));
     }
     while (bson_iter_next(&it)) {
-        bson_value_t operand = lev_value_of(&it);
+        const char *key = bson_iter_key(&it);
+        bson_value_t v = lev_value_of(&it);
 
-        if (add_path(&u->root, bson_iter_key(&it), op, &operand, err) < 0) {
+        if ((op == &lev_update_op_rename ? add_rename(u, key, &v, err)
+                                         : add_path(u, key, op, &v, err)) < 0)
+        {
             return -1;
         }
     }
@@ -212,8 +279,8 @@ add_field(struct lev_updater *u, bson_iter_t *it, struct lev_error *err)
     return u->replacement ? 0 : add_operator(u, key, &v, err);
 }
 
-struct lev_updater *
-lev_updater_compile(const bson_t *update, bool multi, struct lev_error *err)
+static struct lev_updater *
+updater_create(const bson_t *update, struct lev_error *err)
 {
     _cleanup_updater_ struct lev_updater *u = calloc(1, sizeof(*u));
     bson_iter_t it;
@@ -237,10 +304,26 @@ lev_updater_compile(const bson_t *update, bool multi, struct lev_error *err)
     }
     u->replacement = !bson_iter_init(&it, u->source) || !bson_iter_next(&it) ||
                      bson_iter_key(&it)[0] != '$';
+    return lev_steal(u);
+}
+
+struct lev_updater *
+lev_updater_compile(const bson_t *update, const bson_t *array_filters,
+                    bool multi, struct lev_error *err)
+{
+    _cleanup_updater_ struct lev_updater *u = updater_create(update, err);
+    bson_iter_t it;
+
+    if (u == NULL) {
+        return NULL;
+    }
     if (u->replacement && multi) {
         lev_error_set(err, LEV_E_QUERY, 9,
                       "a replacement is for one document; use operators to "
                       "update many");
+        return NULL;
+    }
+    if (lev_array_filters_compile(&u->filters, array_filters, err) < 0) {
         return NULL;
     }
     for (bool ok = bson_iter_init(&it, u->source); ok && bson_iter_next(&it);)
@@ -249,241 +332,7 @@ lev_updater_compile(const bson_t *update, bool multi, struct lev_error *err)
             return NULL;
         }
     }
-    return lev_steal(u);
-}
-
-/* Applying. */
-
-struct apply {
-    bool insert; /* an upsert's new document */
-    struct lev_error *err;
-};
-
-static int apply_step(const struct apply *a, const struct step *s,
-                      const char *key, const bson_value_t *old, bson_t *out);
-
-static bool
-is_active(const struct apply *a, const struct step *s)
-{
-    return a->insert || !s->op->insert_only;
-}
-
-/* Whether `s` makes something where there is nothing. */
-static bool
-creates(const struct apply *a, const struct step *s)
-{
-    if (s->op != NULL) {
-        return s->op->creates && is_active(a, s);
-    }
-    for (const struct step *kid = s->kids; kid != NULL; kid = kid->next) {
-        if (creates(a, kid)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static const struct step *
-find_kid(const struct step *parent, const char *name)
-{
-    const struct step *s = parent->kids;
-
-    while (s != NULL && strcmp(s->name, name) != 0) {
-        s = s->next;
-    }
-    return s;
-}
-
-static const struct step *
-find_index(const struct step *parent, long index)
-{
-    const struct step *s = parent->kids;
-
-    while (s != NULL && s->index != index) {
-        s = s->next;
-    }
-    return s;
-}
-
-static int
-apply_new_fields(const struct apply *a, const struct step *parent,
-                 const bson_t *old, bson_t *out)
-{
-    for (const struct step *s = parent->kids; s != NULL; s = s->next) {
-        if (old != NULL && bson_has_field(old, s->name)) {
-            continue;
-        }
-        if (s->name[0] == '$' && creates(a, s)) {
-            return lev_error_set(a->err, LEV_E_QUERY, 52,
-                                 "update: the field '%s' begins with '$'",
-                                 s->name);
-        }
-        if (apply_step(a, s, s->name, &lev_value_missing, out) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* `old` NULL: a new object. */
-static int
-apply_fields(const struct apply *a, const struct step *parent,
-             const bson_t *old, bson_t *out)
-{
-    bson_iter_t it;
-
-    for (bool ok = old != NULL && bson_iter_init(&it, old);
-         ok && bson_iter_next(&it);)
-    {
-        const struct step *s = find_kid(parent, bson_iter_key(&it));
-        bson_value_t v;
-
-        if (s == NULL) {
-            bson_append_iter(out, bson_iter_key(&it),
-                             (int)bson_iter_key_len(&it), &it);
-            continue;
-        }
-        v = lev_value_of(&it);
-        if (apply_step(a, s, s->name, &v, out) < 0) {
-            return -1;
-        }
-    }
-    return apply_new_fields(a, parent, old, out);
-}
-
-/* An element keeps its place: what would remove it leaves null. */
-static int
-apply_element(const struct apply *a, const struct step *s, uint32_t n,
-              const bson_value_t *old, bson_t *out)
-{
-    uint32_t before = out->len;
-    char text[16];
-    const char *key;
-
-    bson_uint32_to_string(n, &key, text, sizeof(text));
-    if (s == NULL) {
-        bson_append_value(out, key, -1, old);
-        return 0;
-    }
-    if (apply_step(a, s, key, old, out) < 0) {
-        return -1;
-    }
-    if (out->len == before) {
-        bson_append_null(out, key, -1);
-    }
-    return 0;
-}
-
-/* Elements behind the end, with null for those in between. */
-static int
-apply_new_elements(const struct apply *a, const struct step *parent,
-                   uint32_t n, bson_t *out)
-{
-    static const bson_value_t *const null = &lev_value_null;
-
-    for (const struct step *s = parent->kids; s != NULL; s = s->next) {
-        if (s->index < (long)n || !creates(a, s)) {
-            continue;
-        }
-        if (s->index - (long)n > LEV_PADDING_MAX) {
-            return lev_error_set(
-                a->err, LEV_E_QUERY, 2,
-                "update: index %ld is more than %d behind the "
-                "end of the array",
-                s->index, LEV_PADDING_MAX);
-        }
-        while ((long)n < s->index) {
-            apply_element(a, NULL, n++, null, out);
-        }
-        if (apply_element(a, s, n++, &lev_value_missing, out) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int
-not_viable(const struct apply *a, const struct step *s, const char *key,
-           const bson_value_t *old)
-{
-    return lev_error_set(a->err, LEV_E_QUERY, 28,
-                         "update: there can be no field '%s' in '%s', which "
-                         "is of type %s",
-                         s->name, key, lev_value_type_name(old->value_type));
-}
-
-static int
-apply_array(const struct apply *a, const struct step *parent, const char *key,
-            const bson_value_t *old, bson_t *out)
-{
-    bson_iter_t it;
-    uint32_t n = 0;
-
-    for (const struct step *s = parent->kids; s != NULL; s = s->next) {
-        if (s->index < 0 && creates(a, s)) {
-            return not_viable(a, s, key, old);
-        }
-    }
-    for (bool ok = lev_value_iter(old, &it); ok && bson_iter_next(&it); n++) {
-        bson_value_t v = lev_value_of(&it);
-
-        if (apply_element(a, find_index(parent, n), n, &v, out) < 0) {
-            return -1;
-        }
-    }
-    return apply_new_elements(a, parent, n, out);
-}
-
-/* What the kids of `s` make of an object, of nothing or of a scalar. */
-static int
-apply_below(const struct apply *a, const struct step *s, const char *key,
-            const bson_value_t *old, bson_t *out)
-{
-    bool missing = old->value_type == BSON_TYPE_EOD;
-    bson_t doc, part;
-    int rc;
-
-    if (!creates(a, s)) {
-        if (missing) {
-            return 0;
-        }
-        if (old->value_type != BSON_TYPE_DOCUMENT) {
-            bson_append_value(out, key, -1, old);
-            return 0;
-        }
-    }
-    if (!missing && !lev_value_open(old, &doc)) {
-        return not_viable(a, s->kids, key, old);
-    }
-    bson_append_document_begin(out, key, -1, &part);
-    rc = apply_fields(a, s, missing ? NULL : &doc, &part);
-    bson_append_document_end(out, &part);
-    return rc;
-}
-
-static int
-apply_step(const struct apply *a, const struct step *s, const char *key,
-           const bson_value_t *old, bson_t *out)
-{
-    bson_t part;
-    int rc;
-
-    if (s->op == NULL && old->value_type == BSON_TYPE_ARRAY) {
-        bson_append_array_begin(out, key, -1, &part);
-        rc = apply_array(a, s, key, old, &part);
-        bson_append_array_end(out, &part);
-        return rc;
-    }
-    if (s->op == NULL) {
-        return apply_below(a, s, key, old, out);
-    }
-    if (is_active(a, s)) {
-        return s->op->apply(s->path, &s->operand, old, key, out, a->err);
-    }
-    if (old->value_type != BSON_TYPE_EOD) {
-        bson_append_value(out, key, -1, old);
-    }
-    return 0;
+    return lev_array_filters_check(&u->filters, err) < 0 ? NULL : lev_steal(u);
 }
 
 int
@@ -529,15 +378,81 @@ replace(const struct lev_updater *u, const bson_value_t *id, bson_t *made)
     }
 }
 
+/* Nothing is created in arrays by a $rename, nor taken out of them. */
 static int
-make(const struct lev_updater *u, const bson_t *old, bool insert, bson_t *made,
-     struct lev_error *err)
+check_no_array(const struct lev_path *path, const bson_t *doc, bool source,
+               bool *missing, struct lev_error *err)
 {
-    struct apply a = {insert, err};
+    bson_value_t v = lev_value_doc(doc);
+    bson_t part;
+
+    for (size_t i = 0; i < path->n && v.value_type != BSON_TYPE_EOD; i++) {
+        if (v.value_type == BSON_TYPE_ARRAY) {
+            return lev_error_set(
+                err, LEV_E_QUERY, source && path->part[i].index < 0 ? 28 : 2,
+                "update '%s': $rename leads through an array", path->text);
+        }
+        if (v.value_type != BSON_TYPE_DOCUMENT || !lev_value_open(&v, &part)) {
+            return !source ? 0
+                           : lev_error_set(err, LEV_E_QUERY, 28,
+                                           "update '%s': $rename from below "
+                                           "a value of type %s",
+                                           path->text,
+                                           lev_value_type_name(v.value_type));
+        }
+        v = lev_value_field(&part, path->part[i].name);
+    }
+    *missing = v.value_type == BSON_TYPE_EOD;
+    return 0;
+}
+
+static int
+check_renames(const struct lev_updater *u, const bson_t *old,
+              struct lev_error *err)
+{
+    for (const struct rename *r = u->renames; r != NULL; r = r->next) {
+        bool missing = false, ignored;
+
+        if (check_no_array(&r->from, old, true, &missing, err) < 0 ||
+            (!missing &&
+             check_no_array(&r->to, old, false, &ignored, err) < 0))
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+apply_operators(const struct lev_updater *u, const bson_t *old, long position,
+                bool insert, bson_t *made, struct lev_error *err)
+{
+    _cleanup_steps_ struct lev_step *resolved = NULL;
+
+    if (check_renames(u, old, err) < 0) {
+        return -1;
+    }
+    if (!u->positional) {
+        return lev_step_apply(&u->root, old, insert, made, err);
+    }
+    if (position < 0) {
+        return lev_error_set(err, LEV_E_QUERY, 2,
+                             "update: the query matches through no element "
+                             "of an array, so $ means none");
+    }
+    resolved = lev_step_resolve(&u->root, position, err);
+    return resolved == NULL ? -1
+                            : lev_step_apply(resolved, old, insert, made, err);
+}
+
+static int
+make(const struct lev_updater *u, const bson_t *old, long position,
+     bool insert, bson_t *made, struct lev_error *err)
+{
     bson_value_t id = lev_value_field(old, "_id");
 
     if (!u->replacement) {
-        return apply_fields(&a, &u->root, old, made) < 0
+        return apply_operators(u, old, position, insert, made, err) < 0
                    ? -1
                    : check_id(&id, made, err);
     }
@@ -550,12 +465,13 @@ make(const struct lev_updater *u, const bson_t *old, bool insert, bson_t *made,
 }
 
 int
-lev_updater_apply(const struct lev_updater *u, const bson_t *old, bson_t *made,
-                  struct lev_error *err)
+lev_updater_apply(const struct lev_updater *u, const bson_t *old,
+                  long position, bson_t *made, struct lev_error *err)
 {
     bson_init(made);
-    if (make(u, old, false, made, err) < 0 ||
-        lev_document_check(made, err) < 0) {
+    if (make(u, old, position, false, made, err) < 0 ||
+        lev_document_check(made, err) < 0)
+    {
         bson_destroy(made);
         return -1;
     }
@@ -563,7 +479,7 @@ lev_updater_apply(const struct lev_updater *u, const bson_t *old, bson_t *made,
 }
 
 struct equalities {
-    struct step root;
+    struct lev_step root;
     struct lev_error *err;
 };
 
@@ -572,14 +488,19 @@ add_equality(void *ctx, const char *text, const bson_value_t *value)
 {
     struct equalities *e = ctx;
     struct lev_path path;
-    int rc;
+    struct lev_step *leaf;
 
     if (lev_path_parse(text, &path, e->err) < 0) {
         return -1;
     }
-    rc = place(&e->root, &path, &lev_update_op_set, value, 54, e->err);
+    leaf = lev_step_place(&e->root, &path, 54, e->err);
     lev_path_deinit(&path);
-    return rc;
+    if (leaf == NULL) {
+        return -1;
+    }
+    leaf->op = &lev_update_op_set;
+    leaf->operand = *value;
+    return 0;
 }
 
 static int
@@ -595,12 +516,12 @@ from_query(const struct lev_updater *u, const struct lev_match *m, bson_t *doc,
            struct lev_error *err)
 {
     struct equalities e = {.err = err};
-    struct apply a = {true, err};
+    static const bson_t nothing = BSON_INITIALIZER;
     int rc =
         lev_match_equalities(m, u->replacement ? add_id : add_equality, &e);
 
     if (rc == 0) {
-        rc = apply_fields(&a, &e.root, NULL, doc);
+        rc = lev_step_apply(&e.root, &nothing, true, doc, err);
     }
     root_deinit(&e.root);
     return rc;
@@ -614,7 +535,7 @@ lev_updater_insert(const struct lev_updater *u, const struct lev_match *m,
     int rc = from_query(u, m, &base, err);
 
     if (rc == 0) {
-        rc = make(u, &base, true, &doc, err);
+        rc = make(u, &base, -1, true, &doc, err);
     }
     bson_init(made);
     if (rc == 0) {

@@ -17,9 +17,11 @@
 
 struct lev_updater;
 
-/* Errors: QUERY with MongoDB's code, UNSUPPORTED_OPERATION by name. */
-struct lev_updater *lev_updater_compile(const bson_t *update, bool multi,
-                                        struct lev_error *err);
+/* `array_filters`: an array of queries, or NULL. Errors: QUERY with MongoDB's
+ * code. */
+struct lev_updater *lev_updater_compile(const bson_t *update,
+                                        const bson_t *array_filters,
+                                        bool multi, struct lev_error *err);
 void lev_updater_destroy(struct lev_updater *u); /* NULL is fine */
 static inline void
 lev_updater_destroyp(struct lev_updater **u)
@@ -28,10 +30,11 @@ lev_updater_destroyp(struct lev_updater **u)
 }
 #define _cleanup_updater_ _cleanup_(lev_updater_destroyp)
 
-/* What becomes of `old`; `made` is uninitialised and holds a document on
- * success. QUERY with MongoDB's code, TOO_LARGE. */
+/* What becomes of `old`, which lev_match_test() has matched at the index
+ * `position` (what `$` means; -1: nothing); `made` is uninitialised and holds
+ * a document on success. QUERY with MongoDB's code, TOO_LARGE. */
 int lev_updater_apply(const struct lev_updater *u, const bson_t *old,
-                      bson_t *made, struct lev_error *err);
+                      long position, bson_t *made, struct lev_error *err);
 /* What an upsert that matches nothing inserts: the equalities of its query,
  * then the update; complete with `_id`. */
 int lev_updater_insert(const struct lev_updater *u, const struct lev_match *m,

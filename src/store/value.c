@@ -374,6 +374,16 @@ check_below(bson_iter_t *it, int depth, struct lev_error *err)
 }
 
 void
+lev_value_append_element(bson_t *array, uint32_t n, const bson_value_t *v)
+{
+    char text[16];
+    const char *key;
+    size_t len = bson_uint32_to_string(n, &key, text, sizeof(text));
+
+    bson_append_value(array, key, (int)len, v);
+}
+
+void
 lev_value_copy_except(const bson_t *doc, const char *key, bson_t *out)
 {
     bson_iter_t it;

@@ -35,6 +35,9 @@ const char *lev_value_type_name(bson_type_t type); /* "int", "objectId", … */
 int lev_value_compare(const bson_value_t *a, const bson_value_t *b);
 bool lev_value_equal(const bson_value_t *a, const bson_value_t *b);
 
+/* The element of that number. */
+void lev_value_append_element(bson_t *array, uint32_t n,
+                              const bson_value_t *v);
 /* Appends all fields of a sound document but `key`. */
 void lev_value_copy_except(const bson_t *doc, const char *key, bson_t *out);
 /* -1 with QUERY 15 when objects and arrays are nested too deep, or with

@@ -159,10 +159,6 @@ check_update(struct run *r, const bson_t *c, const struct oracle_case *oc)
     bson_t result, after;
     bool good;
 
-    if (bson_has_field(c, "array_filters")) {
-        r->updates.unsupported++; /* `struct lev_update` cannot carry them */
-        return;
-    }
     if (r->backend->update(r->backend->ctx, oc, &n, &got, &err) < 0) {
         failed(r, &r->updates, c, &err);
         return;
@@ -190,6 +186,7 @@ check(struct run *r, const bson_t *c)
     }
     assert(get_doc(c, "docs", &oc.docs) && get_doc(c, "query", &oc.query));
     oc.has_projection = get_doc(c, "projection", &oc.projection);
+    oc.has_array_filters = get_doc(c, "array_filters", &oc.array_filters);
     oc.has_sort = get_doc(c, "sort", &oc.sort);
     oc.skip = get_int(c, "skip");
     oc.limit = get_int(c, "limit");

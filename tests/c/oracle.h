@@ -15,8 +15,8 @@ struct oracle_case {
     const char *id;
     bson_t docs; /* an array */
     bson_t query, update;
-    bson_t projection, sort;
-    bool has_projection, has_sort, upsert, multi;
+    bson_t projection, sort, array_filters;
+    bool has_projection, has_sort, has_array_filters, upsert, multi;
     int64_t skip, limit;
 };
 

@@ -175,7 +175,7 @@ update(struct lev_store *st, const char *coll, const char *query,
 {
     static char text[64];
     bson_t *q = json(query), *u = json(how);
-    struct lev_update up = {coll, q, u, upsert, multi};
+    struct lev_update up = {coll, q, u, upsert, multi, NULL};
     struct lev_update_result r;
     struct lev_error err;
 

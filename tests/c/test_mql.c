@@ -114,16 +114,17 @@ static int
 update_one(struct update *u, const bson_t *doc, struct lev_error *err)
 {
     bson_t made;
+    long position = -1;
     int rc = u->n->matched > 0 && !u->c->multi
                  ? 0
-                 : lev_match_test(u->match, doc, NULL, err);
+                 : lev_match_test(u->match, doc, &position, err);
 
     if (rc <= 0) {
         lev_buf_append(u->out, bson_get_data(doc), doc->len);
         return rc;
     }
     u->n->matched++;
-    if (lev_updater_apply(u->updater, doc, &made, err) < 0) {
+    if (lev_updater_apply(u->updater, doc, position, &made, err) < 0) {
         return -1;
     }
     u->n->modified += !bson_equal(doc, &made);
@@ -168,7 +169,9 @@ update(void *ctx, const struct oracle_case *c, struct oracle_counts *n,
 
     u.match = lev_match_compile(&c->query, err);
     if (u.match != NULL) {
-        u.updater = lev_updater_compile(&c->update, c->multi, err);
+        u.updater = lev_updater_compile(
+            &c->update, c->has_array_filters ? &c->array_filters : NULL,
+            c->multi, err);
     }
     if (u.updater != NULL) {
         rc = update_run(&u, err);

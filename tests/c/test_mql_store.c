@@ -64,7 +64,14 @@ update_in_store(void *ctx, const struct oracle_case *c,
                 struct lev_error *err)
 {
     struct lev_store *st = ctx;
-    struct lev_update u = {c->id, &c->query, &c->update, c->upsert, c->multi};
+    struct lev_update u = {
+        .coll = c->id,
+        .query = &c->query,
+        .update = &c->update,
+        .upsert = c->upsert,
+        .multi = c->multi,
+        .array_filters = c->has_array_filters ? &c->array_filters : NULL,
+    };
     struct lev_find all = {.coll = c->id};
     struct lev_update_result r;
 

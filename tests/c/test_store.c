@@ -150,7 +150,7 @@ test_update(void)
 {
     struct lev_store *st = store_open("update.db");
     bson_t *q = json("{'_id': 1}"), *u = json("{'$set': {'_id': 2}}");
-    struct lev_update up = {"u", q, u, false, false};
+    struct lev_update up = {"u", q, u, false, false, NULL};
     struct lev_update_result r;
     struct lev_error err;
 
@@ -182,7 +182,7 @@ test_update(void)
     bson_destroy(u);
     q = json("{'_id': 2, '_lev.seq': {'$lt': 1}}");
     u = json("{'$set': {'_lev.seq': 1, 'z': 2}}");
-    up = (struct lev_update){"u", q, u, true, false};
+    up = (struct lev_update){"u", q, u, true, false, NULL};
     assert(st->ops->update(st, &forever, &up, &r, &err) < 0);
     assert(err.detail == LEV_STORE_DUPLICATE_KEY);
     FINDS(st, "u", "{'_id': 2}", "{'_id':2,'z':1}");
@@ -197,7 +197,7 @@ test_update_many_fails(void)
 {
     struct lev_store *st = store_open("many.db");
     bson_t *q = json("{}"), *u = json("{'$set': {'a.b': 1}}");
-    struct lev_update up = {"m", q, u, false, true};
+    struct lev_update up = {"m", q, u, false, true, NULL};
     struct lev_update_result r;
     struct lev_error err;
 
@@ -271,7 +271,7 @@ test_too_large(void)
     bson_t *fits = doc_of_size(1, 16 * 1024 * 1024);
     bson_t *large = doc_of_size(2, 16 * 1024 * 1024 + 1);
     bson_t *q = json("{'_id': 1}"), *u = json("{'$set': {'more': 1}}");
-    struct lev_update up = {"l", q, u, false, false};
+    struct lev_update up = {"l", q, u, false, false, NULL};
     struct lev_update_result r;
     struct lev_error err;
 
