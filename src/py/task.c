@@ -220,7 +220,9 @@ task_start(struct levpy_state *st, Cr *cr, bool want_address)
     const struct levpy_glue *glue = session == NULL ? NULL : levpy_glue(st);
     _cleanup_pydecref_ PyObject *prefix = NULL, *debug = NULL;
     _cleanup_pydecref_ Task *task = NULL;
-    struct lev_run_callbacks callbacks = {on_ready, on_ended, NULL};
+    /* Who waits for the end alone need not be woken before. */
+    struct lev_run_callbacks callbacks = {want_address ? on_ready : NULL,
+                                          on_ended, NULL};
     struct lev_run_spec *spec;
     struct lev_error err;
     const char *name;

@@ -1,12 +1,9 @@
 #include "run_internal.h"
 
-#include "imageref.h"
 #include "resolve.h"
 #include "words.h"
 
 #include <string.h>
-
-#define INSPECT_TIMEOUT (60 * LEV_SECOND)
 
 static bool
 has_option(const struct lev_run *run, const char *name)
@@ -25,8 +22,6 @@ option_true(const struct lev_run *run, const char *name)
            bson_iter_as_bool(&it);
 }
 
-/* ---- the engine and the image ---- */
-
 static int
 step_engine(struct lev_run *run, const struct lev_scope *scope,
             struct lev_error *err)
@@ -37,115 +32,6 @@ step_engine(struct lev_run *run, const struct lev_scope *scope,
     }
     run->engine = run->site->engine;
     run->ops = run->engine->ops;
-    return 0;
-}
-
-static void
-on_pull(void *ctx, int64_t done, int64_t total, const char *text)
-{
-    struct lev_run *run = ctx;
-    struct lev_log *log = lev_session_config(run->session)->log;
-
-    if (total > 0) {
-        lev_log(log, LEV_DEBUG, "lev.pull", "%s: %.1f of %.1f MB (%s)",
-                run->spec->image, (double)done / 1e6, (double)total / 1e6,
-                text);
-    }
-    else {
-        lev_log(log, LEV_DEBUG, "lev.pull", "%s: %s", run->spec->image, text);
-    }
-}
-
-static int
-pull(struct lev_run *run, const struct lev_scope *scope, const char *ref,
-     struct lev_error *err)
-{
-    const struct lev_session_config *c = lev_session_config(run->session);
-
-    lev_log(c->log, LEV_INFO, "lev.pull", "pulling %s", ref);
-    return run->ops->image_pull(run->engine, scope, ref, c->pull_stall,
-                                on_pull, run, err);
-}
-
-static int
-look_at_image(struct lev_run *run, const struct lev_scope *parent,
-              const char *ref, struct lev_error *err)
-{
-    struct lev_scope scope = lev_scope_within(parent, INSPECT_TIMEOUT);
-    int rc =
-        run->ops->image_inspect(run->engine, &scope, ref, &run->image, err);
-
-    if (rc < 0 && err->code == LEV_E_TIMEOUT) {
-        lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
-                      "the engine did not say within %d s whether it has %s",
-                      (int)(INSPECT_TIMEOUT / LEV_SECOND), ref);
-    }
-    return rc;
-}
-
-static int
-find_image(struct lev_run *run, const struct lev_scope *scope, const char *ref,
-           struct lev_error *err)
-{
-    enum lev_pull_policy policy = run->spec->pull;
-
-    if (policy == LEV_PULL_ALWAYS && pull(run, scope, ref, err) < 0) {
-        return -1;
-    }
-    if (look_at_image(run, scope, ref, err) == 0) {
-        return 0;
-    }
-    if (err->code != LEV_E_IMAGE_NOT_FOUND || policy == LEV_PULL_ALWAYS) {
-        return -1;
-    }
-    if (policy == LEV_PULL_NEVER) {
-        return lev_error_set(err, LEV_E_IMAGE_NOT_FOUND, 404,
-                             "the image %s is not on this engine, and "
-                             "pull=\"never\" forbids to fetch it",
-                             ref);
-    }
-    if (pull(run, scope, ref, err) < 0) {
-        return -1;
-    }
-    return look_at_image(run, scope, ref, err);
-}
-
-static int
-step_image(struct lev_run *run, const struct lev_scope *scope,
-           struct lev_error *err)
-{
-    _cleanup_imageref_ struct lev_imageref ref = {0};
-    const char *name;
-
-    if (run->spec->image[0] == '\0') {
-        name = run->ops->image_empty(run->engine, scope, err);
-        if (name == NULL) {
-            return -1;
-        }
-        if (look_at_image(run, scope, name, err) < 0) {
-            return -1;
-        }
-    }
-    else {
-        if (lev_imageref_parse(run->spec->image,
-                               lev_session_config(run->session)->tool_registry,
-                               &ref, err) < 0)
-        {
-            return -1;
-        }
-        name = ref.familiar;
-        if (find_image(run, scope, name, err) < 0) {
-            return -1;
-        }
-    }
-    run->image_ref = strdup(name);
-    run->result.image = strdup(run->spec->image);
-    if (run->image.digest != NULL) {
-        run->result.digest = strdup(run->image.digest);
-    }
-    if (run->image_ref == NULL || run->result.image == NULL) {
-        return lev_error_nomem(err, "image");
-    }
     return 0;
 }
 
@@ -211,19 +97,17 @@ build_networks(struct lev_run *run, const struct lev_scope *scope,
     return 0;
 }
 
-/* What will run, as far as it is known before: for the record and for words
- * about programs that are missing. */
-static int
-note_argv(struct lev_run *run, struct lev_error *err)
+int
+lev_run_note_argv(struct lev_run *run, struct lev_error *err)
 {
     _cleanup_words_ struct lev_words argv = {0};
     const char *const *entry = lev_guest_entrypoint(run);
 
     lev_words_copy(&argv, entry != NULL ? (char *const *)entry
-                                        : run->image.entrypoint);
+                                        : run->known->image.entrypoint);
     lev_words_copy(&argv, run->spec->cmd != NULL || entry != NULL
                               ? run->spec->cmd
-                              : run->image.cmd);
+                              : run->known->image.cmd);
     if (argv.failed) {
         return lev_error_nomem(err, "arguments");
     }
@@ -233,6 +117,7 @@ note_argv(struct lev_run *run, struct lev_error *err)
                              "or entry=",
                              run->spec->image);
     }
+    lev_strv_free(run->result.argv);
     run->result.argv = lev_steal(argv.v);
     return 0;
 }
@@ -306,7 +191,7 @@ step_create(struct lev_run *run, const struct lev_scope *scope,
     char *id = NULL;
     int rc;
 
-    if (note_argv(run, err) < 0 ||
+    if (lev_run_note_argv(run, err) < 0 ||
         build_networks(run, scope, joins, aliases, &spec.networks_n, err) <
             0 ||
         build_hosts(run, scope, &hosts, err) < 0)
@@ -409,6 +294,8 @@ step_connect(struct lev_run *run, const struct lev_scope *scope,
     return 0;
 }
 
+#define IMAGE_STEP 1
+
 /* An engine that does not answer within its bound is not there. Pulling, the
  * bundle, services and readiness have bounds of their own. */
 static const struct {
@@ -418,7 +305,7 @@ static const struct {
                struct lev_error *err);
 } steps[] = {
     {"engine", 60 * LEV_SECOND, step_engine},
-    {"pull", LEV_NEVER, step_image},
+    [IMAGE_STEP] = {"pull", LEV_NEVER, lev_run_find_image},
     {"runtime", LEV_NEVER, lev_guest_prepare},
     {"services", LEV_NEVER, lev_services_start},
     {"create", 120 * LEV_SECOND, step_create},
@@ -470,6 +357,10 @@ lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
             return -1;
         }
         if (steps[i].run(run, &bound, err) == 0) {
+            continue;
+        }
+        if (lev_run_doubt_image(run, err)) {
+            i = IMAGE_STEP - 1;
             continue;
         }
         return err->code == LEV_E_TIMEOUT

@@ -75,7 +75,8 @@ find_owner(struct lev_run *run, const struct lev_scope *scope, const char *id,
            struct lev_tar_meta *meta, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf passwd = {0}, groups = {0};
-    const char *user = run->image.user == NULL ? "" : run->image.user;
+    const char *user =
+        run->known->image.user == NULL ? "" : run->known->image.user;
     bson_iter_t it;
     size_t len;
     unsigned uid = 0, gid = 0;

@@ -24,10 +24,11 @@ needs_runtime(const struct lev_run *run)
 static int
 check_arch(struct lev_run *run, struct lev_error *err)
 {
-    const char *arch = run->image.arch != NULL && run->image.arch[0] != '\0' &&
-                               run->spec->image[0] != '\0'
-                           ? run->image.arch
-                           : run->engine->info.arch;
+    const char *own = run->known->image.arch;
+    const char *arch =
+        own != NULL && own[0] != '\0' && run->spec->image[0] != '\0'
+            ? own
+            : run->engine->info.arch;
     struct utsname host;
 
     uname(&host);

@@ -149,7 +149,7 @@ lev_run_unref(struct lev_run *run)
     }
     lev_run_spec_free(run->spec);
     result_deinit(&run->result);
-    lev_image_deinit(&run->image);
+    lev_known_image_unref(run->known);
     for (size_t i = 0; i < run->mounts_n; i++) {
         lev_mount_deinit(&run->mounts[i]);
     }
@@ -173,7 +173,7 @@ lev_run_unref(struct lev_run *run)
 static int
 stop_signal(const struct lev_run *run)
 {
-    const char *name = run->image.stop_signal;
+    const char *name = run->known->image.stop_signal;
 
     if (name == NULL || name[0] == '\0') {
         return SIGTERM;
@@ -205,6 +205,20 @@ grace_of(struct lev_run *run)
     return grace < 0 ? lev_session_config(run->session)->grace : grace;
 }
 
+/* The stop signal is the image's. */
+static void
+check_image(struct lev_run *run, const struct lev_scope *scope)
+{
+    struct lev_container_state state;
+    struct lev_error ignored; /* then the container is killed, if need be */
+
+    if (run->assumed &&
+        run->ops->inspect(run->engine, scope, run->id, &state, &ignored) == 0)
+    {
+        lev_run_check_image(run, scope, state.image_id);
+    }
+}
+
 /* The stop signal, the grace, the kill; output and channel are served all the
  * while. What does not die here is removed by force afterwards. */
 static void
@@ -217,6 +231,7 @@ stop_process(struct lev_run *run)
     bool sent = false;
 
     if (!lev_cancel_fired(&run->hurry)) {
+        check_image(run, &scope);
         sent = run->ops->signal(run->engine, &scope, run->id, stop_signal(run),
                                 &err) == 0;
     }
@@ -258,7 +273,7 @@ set_running(struct lev_run *run, bool running)
 }
 
 static void
-inspect(struct lev_run *run)
+note_state(struct lev_run *run)
 {
     const struct lev_scope forever = {LEV_NEVER, NULL};
     struct lev_scope scope = lev_scope_within(&forever, KILL_TIMEOUT);
@@ -275,6 +290,7 @@ inspect(struct lev_run *run)
     run->result.started = state.started;
     run->result.finished = state.finished;
     run->result.peak_memory = state.peak_memory;
+    lev_run_check_image(run, &scope, state.image_id);
 }
 
 static void
@@ -322,7 +338,7 @@ tear_down(struct lev_run *run)
     }
     set_running(run, false);
     if (run->start_time != 0) {
-        inspect(run);
+        note_state(run);
     }
     if (run->probe != NULL) {
         run->ops->exec_close(lev_steal(run->probe));
@@ -425,7 +441,9 @@ run_thread(void *arg)
     int rc = lev_run_bring_up(run, &scope, &err);
 
     if (rc == 0) {
-        run->callbacks.ready(run->callbacks.ctx);
+        if (run->callbacks.ready != NULL) {
+            run->callbacks.ready(run->callbacks.ctx);
+        }
         rc = run_main_phase(run, &err);
     }
     tear_down(run);

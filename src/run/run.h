@@ -89,7 +89,7 @@ struct lev_run_result {
 };
 
 struct lev_run_callbacks {
-    void (*ready)(void *ctx);
+    void (*ready)(void *ctx); /* NULL: nobody waits for that */
     void (*ended)(void *ctx);
     void *ctx;
 };

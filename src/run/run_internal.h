@@ -1,7 +1,8 @@
 /* run_internal.h - a run's members, for the files that carry it out:
  *
  *   run.c      the thread, what others may ask for, teardown
- *   bringup.c  the steps from the image to the running container
+ *   bringup.c  the steps from the engine to the running container
+ *   image.c    which image it is, and that it is there
  *   guest.c    the runtime bundle and the channel, for entries
  *   files.c    what is copied into it
  *   readiness.c  the probe of its ports
@@ -16,6 +17,7 @@
 #define LEV_RUN_INTERNAL_H
 
 #include "channel.h"
+#include "images.h"
 #include "run.h"
 #include "runlog.h"
 #include "words.h"
@@ -70,9 +72,11 @@ struct lev_run {
     struct lev_log_waiter *log_waiters; /* mutex */
 
     const char *phase;
-    struct lev_image image;
-    char *image_ref;   /* as the engine knows it */
-    char *files_image; /* made for files under a read-only root */
+    struct lev_known_image *known; /* its image; NULL before that step */
+    bool assumed;                  /* it is what was known before */
+    bool doubted;                  /* that was wrong once */
+    char *image_ref;               /* as the engine knows it */
+    char *files_image;             /* made for files under a read-only root */
     struct lev_mount mounts[2];
     size_t mounts_n;
     bool by_socket;      /* the guest connects to our mounted socket */
@@ -110,6 +114,20 @@ struct lev_run {
 /* Each returns 0, or -1 with `err` and run->phase saying where. */
 int lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
                      struct lev_error *err);
+/* What will run, as far as it is known before: for the record and for words
+ * about programs that are missing. */
+int lev_run_note_argv(struct lev_run *run, struct lev_error *err);
+
+/* The image, pulled when it is not there and may be. */
+int lev_run_find_image(struct lev_run *run, const struct lev_scope *scope,
+                       struct lev_error *err);
+/* When a step's `err` says that an assumed image is not there: true, and the
+ * next look for it asks the engine. */
+bool lev_run_doubt_image(struct lev_run *run, const struct lev_error *err);
+/* Asks the engine which image the container was made from, and corrects what
+ * was assumed of it. */
+void lev_run_check_image(struct lev_run *run, const struct lev_scope *scope,
+                         const char *image_id);
 int lev_run_put_files(struct lev_run *run, const struct lev_scope *scope,
                       const char *id, struct lev_error *err);
 

@@ -10,6 +10,7 @@
 
 #include "discover.h"
 #include "engine.h"
+#include "images.h"
 #include "store.h"
 
 struct lev_session;
@@ -37,9 +38,10 @@ struct lev_site {
     /* A create has failed, which may have happened nevertheless: the engine is
      * asked, when the session closes, what carries the session's label. */
     atomic_bool unsure;
-    atomic_bool relay;     /* its containers cannot reach sockets of ours */
-    struct lev_left *left; /* what could not be removed yet */
-    unsigned number;       /* of the session's sites, from 0 */
+    atomic_bool relay;        /* its containers cannot reach sockets of ours */
+    struct lev_images images; /* what was seen of them */
+    struct lev_left *left;    /* what could not be removed yet */
+    unsigned number;          /* of the session's sites, from 0 */
     struct lev_site *next;
 };
 

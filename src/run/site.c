@@ -36,6 +36,7 @@ lev_site_free_all(struct lev_site *sites)
             sites->left = left->next;
             left_free(left);
         }
+        lev_images_deinit(&sites->images);
         lev_engine_unref(sites->engine);
         free(sites->url);
         free(atomic_load(&sites->network));
@@ -98,6 +99,7 @@ lev_session_site(struct lev_session *s, const struct lev_scope *scope,
         lev_error_nomem(err, "engine");
         return NULL;
     }
+    lev_images_init(&site->images);
     site->session = s;
     site->engine = open_engine(s, scope, url, err);
     if (site->engine == NULL) {

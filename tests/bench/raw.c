@@ -277,8 +277,6 @@ one_run(struct client *cl)
     char id[65], path[128];
     struct head attach, wait;
 
-    snprintf(path, sizeof(path), "/images/%s/json", image);
-    call(cl, "GET", path, "");
     create(cl, id);
     begin(&cl->attach, "/containers/%s/attach?stream=1&stdout=1&stderr=1", id,
           &attach);

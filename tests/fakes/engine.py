@@ -305,7 +305,8 @@ class Connection:
 class FakeEngine:
     """Serves on *socket_path* while it is entered.
 
-    *images* are the references it has, *remote_images* what a pull finds,
+    *images* are the references it has, *image_details* what is not as usual in
+    their descriptions, *remote_images* what a pull finds,
     *script* or *script_for* say what containers do, *exec_script* what an exec
     does. *requests* are all that came, *errors* what went wrong in here: the
     exit of the context raises the first of them.
@@ -316,6 +317,7 @@ class FakeEngine:
         self.version = "20.10.24"
         self.api_version = "1.41"
         self.images: set[str] = set()
+        self.image_details: dict[str, Json] = {}
         self.remote_images: set[str] = set()
         self.pull_messages: list[Json] = []
         self.script = Script()
@@ -559,7 +561,9 @@ class FakeEngine:
     def image_id(self, name: str) -> str:
         if name.startswith("sha256:"):
             return name
-        return "sha256:" + hashlib.sha256(name.encode()).hexdigest()
+        usual = "sha256:" + hashlib.sha256(name.encode()).hexdigest()
+        id_: str = self.image_details.get(name, {}).get("Id", usual)
+        return id_
 
     def _check_image(self, name: str) -> None:
         if name not in self.images:
@@ -589,10 +593,11 @@ class FakeEngine:
             raise Refusal(404, "page not found")
 
     def _image(self, name: str) -> Json:
+        details = self.image_details.get(name, {})
         return {
             "Id": self.image_id(name),
             "RepoTags": [name],
-            "RepoDigests": [],
+            "RepoDigests": details.get("RepoDigests", []),
             "Architecture": self._version()["Arch"],
             "Os": "linux",
             "Config": {
@@ -602,6 +607,7 @@ class FakeEngine:
                 "Cmd": ["sh"],
                 "Env": ["PATH=/usr/bin:/bin"],
                 "Labels": None,
+                **details.get("Config", {}),
             },
         }
 
