@@ -11,6 +11,7 @@
 #define API_OLDEST 41
 #define API_NEWEST 47
 #define OPEN_TIMEOUT (15 * LEV_SECOND)
+#define PATIENCE (10 * LEV_SECOND)
 
 /* An address in the parts that libcurl wants; everything is owned. */
 struct endpoint {
@@ -297,6 +298,7 @@ docker_new(const char *url, const struct lev_engine_config *config,
     d->base.ops = &lev_engine_docker;
     d->base.refs = 1;
     d->base.log = config->log;
+    d->patience = PATIENCE;
     lev_gate_init(&d->images_gate);
     lev_gate_init(&d->runtime_gate);
     pthread_mutex_init(&d->pulls_mutex, NULL);

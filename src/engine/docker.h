@@ -39,6 +39,9 @@ struct lev_docker {
     char go_arch[16];    /* as the engine calls it: "amd64" */
     bool podman;         /* its compatible socket */
     bool remote;         /* by TCP: containers never see our files */
+    /* How long a cancel leaves a request that is not cut off, and how long a
+     * container's engine may be out of reach. */
+    int64_t patience;
 
     struct lev_gate images_gate; /* making the empty image */
     bool empty_made;             /* by who is in the gate */
@@ -71,6 +74,11 @@ int lev_docker_call(struct lev_docker *d, const struct lev_scope *scope,
                     const char *method, const struct lev_buf *path,
                     const json_t *body, json_t **answer,
                     struct lev_error *err);
+/* POST of what must not be broken off in the middle: a cancel leaves it the
+ * engine's `patience` to come to its end, and is told then. */
+int lev_docker_post_through(struct lev_docker *d,
+                            const struct lev_scope *scope,
+                            const struct lev_buf *path, struct lev_error *err);
 /* GET, and of the answer's members those called `names` (NULL at the end)
  * alone: a container's description is long, and parsing all of it would be a
  * fifth of what a short run costs. */

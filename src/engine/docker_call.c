@@ -170,6 +170,64 @@ lev_docker_call(struct lev_docker *d, const struct lev_scope *scope,
     return *answer == NULL ? -1 : 0;
 }
 
+static void
+conn_givep(struct lev_http_conn **conn)
+{
+    lev_http_conn_give(*conn);
+}
+
+/* Until the answer is there; a cancel leaves it `patience` more, and is told
+ * with the answer. */
+static int
+wait_patiently(struct lev_http_conn *conn, struct lev_http_transfer *t,
+               const struct lev_scope *scope, int64_t patience,
+               struct lev_error *err)
+{
+    const struct lev_scope uncancelled = {scope->deadline, NULL};
+    struct lev_scope s = *scope;
+    struct lev_error why;
+    int done;
+
+    while ((done = lev_http_transfer_done(t, err)) == 0) {
+        if (lev_http_conn_poll(conn, &s, NULL, 0, &why) == 0) {
+            continue;
+        }
+        if (why.code != LEV_E_CANCELLED || s.cancel == NULL) {
+            break;
+        }
+        s = lev_scope_within(&uncancelled, patience);
+    }
+    if (done < 0 || lev_scope_check(scope, err) < 0) {
+        return -1;
+    }
+    if (done == 0) {
+        *err = why;
+        return -1;
+    }
+    return 0;
+}
+
+int
+lev_docker_post_through(struct lev_docker *d, const struct lev_scope *scope,
+                        const struct lev_buf *path, struct lev_error *err)
+{
+    _cleanup_(conn_givep) struct lev_http_conn *conn = NULL;
+    struct lev_http_request req = {.method = "POST", .path = path->data};
+    struct lev_http_transfer *t;
+
+    if (lev_buf_check(path, "path of a request", err) < 0 ||
+        lev_scope_check(scope, err) < 0)
+    {
+        return -1;
+    }
+    conn = lev_http_conn_take(d->http, err);
+    t = conn == NULL ? NULL : lev_http_transfer_start(conn, &req, err);
+    if (t == NULL || wait_patiently(conn, t, scope, d->patience, err) < 0) {
+        return -1;
+    }
+    return lev_docker_status(lev_http_transfer_response(t), err);
+}
+
 /* The member `name` of the object in `text` goes into `to`, if it is there. */
 static int
 copy_member(const struct lev_buf *text, const char *name, json_t *to,

@@ -101,24 +101,38 @@ disconnect(struct lev_docker *d, const struct lev_scope *scope,
     return lev_docker_call(d, scope, "POST", &path, body, NULL, err);
 }
 
-/* A container that was removed while it started may leave its endpoint behind,
- * and with it the network. Such an endpoint is listed as "ep-…" with the name
- * of its container, by which it can be cut off; whoever is really connected
- * stays. */
+/* What is connected to it, by the container's id, or "ep-…" for an endpoint
+ * that has none. */
 static int
-cut_endpoints(struct lev_docker *d, const struct lev_scope *scope,
-              const char *id, struct lev_error *err)
+get_endpoints(struct lev_docker *d, const struct lev_scope *scope,
+              const char *id, json_t **endpoints, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf path = {0};
     _cleanup_json_ json_t *answer = NULL;
-    const char *key;
-    json_t *endpoint;
 
     lev_docker_path(d, &path, "/networks/%s", id);
     if (lev_docker_call(d, scope, "GET", &path, NULL, &answer, err) < 0) {
         return -1;
     }
-    json_object_foreach(lev_json_get(answer, "Containers"), key, endpoint)
+    *endpoints = json_incref(json_object_get(answer, "Containers"));
+    return 0;
+}
+
+/* A container that was removed while it started may leave its endpoint behind,
+ * and with it the network. It can be cut off by the name of its container;
+ * whoever is really connected stays. */
+static int
+cut_endpoints(struct lev_docker *d, const struct lev_scope *scope,
+              const char *id, struct lev_error *err)
+{
+    _cleanup_json_ json_t *endpoints = NULL;
+    const char *key;
+    json_t *endpoint;
+
+    if (get_endpoints(d, scope, id, &endpoints, err) < 0) {
+        return -1;
+    }
+    json_object_foreach(endpoints, key, endpoint)
     {
         const char *name = lev_json_str(endpoint, "Name");
 
@@ -129,6 +143,43 @@ cut_endpoints(struct lev_docker *d, const struct lev_scope *scope,
         }
     }
     return 0;
+}
+
+/* Who is in the way. Docker keeps a number of endpoints beside the endpoints,
+ * which containers that start and end at the same time can get wrong
+ * (github.com/moby/moby/issues/42119): then nobody is, and nothing helps but
+ * its restart, at which it counts anew. */
+static void
+name_endpoints(struct lev_docker *d, const struct lev_scope *scope,
+               const char *id, struct lev_error *err)
+{
+    const struct lev_error refusal = *err;
+    _cleanup_json_ json_t *endpoints = NULL;
+    _cleanup_buf_ struct lev_buf names = {0};
+    struct lev_error why;
+    const char *key;
+    json_t *endpoint;
+
+    if (get_endpoints(d, scope, id, &endpoints, &why) < 0) {
+        return;
+    }
+    json_object_foreach(endpoints, key, endpoint)
+    {
+        const char *name = lev_json_str(endpoint, "Name");
+
+        lev_buf_printf(&names, "%s%s", names.len == 0 ? "" : ", ",
+                       name == NULL ? key : name);
+    }
+    if (names.len > 0) {
+        lev_error_set(err, refusal.code, refusal.detail,
+                      "%s; connected to it: %.300s", refusal.msg,
+                      lev_buf_text(&names));
+        return;
+    }
+    lev_error_set(err, refusal.code, refusal.detail,
+                  "%s; but nothing is connected to it: the engine has "
+                  "miscounted, and lets go of it when it is restarted",
+                  refusal.msg);
 }
 
 static int
@@ -168,6 +219,9 @@ lev_docker_network_remove(struct lev_engine *e, const struct lev_scope *scope,
             return -1;
         }
         rc = delete_network(d, scope, id, err);
+    }
+    if (rc < 0 && err->code == LEV_E_CONFLICT) {
+        name_endpoints(d, scope, id, err);
     }
     return rc;
 }

@@ -91,6 +91,9 @@ struct lev_container_state {
 struct lev_output {
     void (*data)(struct lev_output *out, int stream /* 1, 2 */,
                  const char *data, size_t len);
+    /* The connection to the output broke, and some of it may be missing
+     * there; the process goes on. Or NULL. */
+    void (*lost)(struct lev_output *out, const char *why);
 };
 
 struct lev_exec_spec {
@@ -178,12 +181,16 @@ struct lev_engine_ops {
                                   const char *id, struct lev_output *out,
                                   struct lev_error *err);
     /* Starts what was attached to. START with the engine's words when the
-     * program cannot be started. */
+     * program cannot be started. Not cut off by a cancel: an engine that is to
+     * remove what it is starting is an engine in trouble. The answer is waited
+     * for, within bounds, and then the cancel is told. */
     int (*start)(struct lev_process *p, const struct lev_scope *scope,
                  struct lev_error *err);
     /* Waits until output came (it has been given to `out`), one of `fds` is
      * ready or the process ended: 1 when it has ended and all of its output
-     * was delivered (`*exit_code` is set), else 0. */
+     * was delivered (`*exit_code` is set), else 0, also for no reason. A
+     * connection that breaks is made again while the container runs;
+     * ENGINE_UNAVAILABLE when the engine stays out of reach. */
     int (*poll)(struct lev_process *p, const struct lev_scope *scope,
                 struct pollfd *fds, size_t n, int *exit_code,
                 struct lev_error *err);

@@ -144,6 +144,17 @@ on_output(struct lev_output *out, int stream, const char *data, size_t len)
     }
 }
 
+static void
+on_output_lost(struct lev_output *out, const char *why)
+{
+    struct lev_run *run = lev_container_of(out, struct lev_run, output);
+
+    lev_log(lev_session_config(run->session)->log, LEV_WARNING, "lev",
+            "%s: the connection to its output broke, and what it printed "
+            "until there was another is missing: %s",
+            run->name, why);
+}
+
 void
 lev_run_output_end(struct lev_run *run)
 {
@@ -241,6 +252,7 @@ void
 lev_run_output_init(struct lev_run *run)
 {
     run->output.data = on_output;
+    run->output.lost = on_output_lost;
     run->channel_events = channel_events;
     run->channel_events.ctx = run;
     if (run->spec->debug_output) {

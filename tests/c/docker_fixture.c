@@ -139,10 +139,19 @@ capture(struct lev_output *out, int stream, const char *data, size_t len)
     lev_buf_append(&c->text[stream], data, len);
 }
 
+static void
+count_lost(struct lev_output *out, const char *why)
+{
+    struct captured *c = lev_container_of(out, struct captured, base);
+
+    fprintf(stderr, "output lost: %s\n", why);
+    c->lost++;
+}
+
 void
 captured_init(struct captured *c)
 {
-    *c = (struct captured){.base.data = capture};
+    *c = (struct captured){.base = {capture, count_lost}};
 }
 
 void

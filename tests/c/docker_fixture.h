@@ -31,6 +31,7 @@ void fixture_fail(const char *what, const struct lev_error *err)
 struct captured {
     struct lev_output base;
     struct lev_buf text[3]; /* [1] stdout, [2] stderr */
+    int lost;               /* times the connection broke */
 };
 
 void captured_init(struct captured *c);

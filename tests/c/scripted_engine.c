@@ -51,11 +51,28 @@ send_again(int fd, const struct scripted_answer *a)
     return true;
 }
 
+/* `held` is told while it is. */
 static void
-send_answer(int fd, const struct scripted_answer *a)
+hold(struct scripted_engine *s, int fd, int *held)
+{
+    char byte;
+
+    pthread_mutex_lock(&s->mutex);
+    *held = fd;
+    pthread_mutex_unlock(&s->mutex);
+    while (recv(fd, &byte, 1, 0) > 0) {
+    }
+    pthread_mutex_lock(&s->mutex);
+    *held = *held == fd ? -1 : *held;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+static void
+send_answer(struct scripted_engine *s, int fd, const struct scripted_answer *a,
+            int *held)
 {
     size_t len = a->body == NULL ? 0 : a->body_len;
-    char head[200], byte;
+    char head[200];
 
     if (a->body != NULL && len == 0) {
         len = strlen(a->body);
@@ -70,7 +87,8 @@ send_answer(int fd, const struct scripted_answer *a)
     if ((len > 0 && !send_chunk(fd, a->body, len)) || !send_again(fd, a)) {
         return;
     }
-    while (a->hold && recv(fd, &byte, 1, 0) > 0) {
+    if (a->hold) {
+        hold(s, fd, held);
     }
     if (!a->drop && !a->hold) {
         send(fd, "0\r\n\r\n", 5, MSG_NOSIGNAL);
@@ -78,7 +96,7 @@ send_answer(int fd, const struct scripted_answer *a)
 }
 
 static struct scripted_answer
-find_answer(struct scripted_engine *s, const char *request)
+find_answer(struct scripted_engine *s, const char *request, int **held)
 {
     struct scripted_answer a = {.status = "500 Unexpected",
                                 .body = "{\"message\":\"not in the script\"}"};
@@ -89,6 +107,7 @@ find_answer(struct scripted_engine *s, const char *request)
             0) {
             a = s->routes[i].answer;
             s->routes[i].requests++;
+            *held = &s->routes[i].held;
             break;
         }
     }
@@ -112,12 +131,13 @@ serve_one(void *arg)
 
     free(arg);
     if (strncmp(request, "GET /version", 12) == 0) {
-        send_answer(fd, &version);
+        send_answer(s, fd, &version, NULL);
     }
     else if (n > 0) {
-        const struct scripted_answer a = find_answer(s, request);
+        int *held = NULL;
+        const struct scripted_answer a = find_answer(s, request, &held);
 
-        send_answer(fd, &a);
+        send_answer(s, fd, &a, held);
     }
     close(fd);
     s->alive--;
@@ -201,11 +221,36 @@ scripted_set(struct scripted_engine *s, const char *route,
         i++;
     }
     assert(i < SCRIPTED_ROUTES);
-    s->routes_n += i == s->routes_n;
+    if (i == s->routes_n) {
+        s->routes_n++;
+        s->routes[i].held = -1;
+    }
     s->routes[i].route = route;
     s->routes[i].answer = *answer;
     s->routes[i].requests = 0;
     pthread_mutex_unlock(&s->mutex);
+}
+
+void
+scripted_cut(struct scripted_engine *s, const char *route)
+{
+    bool cut = false;
+
+    while (!cut) {
+        pthread_mutex_lock(&s->mutex);
+        for (size_t i = 0; i < s->routes_n; i++) {
+            if (strcmp(s->routes[i].route, route) == 0 &&
+                s->routes[i].held >= 0) {
+                cut = true;
+                shutdown(s->routes[i].held, SHUT_RDWR);
+                s->routes[i].held = -1;
+            }
+        }
+        pthread_mutex_unlock(&s->mutex);
+        if (!cut) {
+            nap();
+        }
+    }
 }
 
 void

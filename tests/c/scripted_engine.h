@@ -18,7 +18,7 @@ struct scripted_answer {
      * counts up. */
     const char *again;
     int times;
-    bool hold; /* then: stay silent until the client is gone */
+    bool hold; /* then: stay silent until the client is gone, or it is cut */
     bool drop; /* then: close in the middle */
 };
 
@@ -32,6 +32,7 @@ struct scripted_engine {
         const char *route;
         struct scripted_answer answer;
         int requests;
+        int held;               /* the last connection that is; -1: none */
     } routes[SCRIPTED_ROUTES];  /* mutex */
     size_t routes_n;            /* mutex */
     char last_request[4000];    /* the last one that was not GET /version */
@@ -45,6 +46,8 @@ struct lev_engine *scripted_open(struct scripted_engine *s);
 /* Copies `answer`, but for its strings. */
 void scripted_set(struct scripted_engine *s, const char *route,
                   const struct scripted_answer *answer);
+/* Breaks the connection that is held for the route, once there is one. */
+void scripted_cut(struct scripted_engine *s, const char *route);
 /* Until that many requests have come. */
 void scripted_wait(struct scripted_engine *s, int requests);
 int scripted_count(struct scripted_engine *s, const char *route);

@@ -5,6 +5,8 @@
 #include "docker.h"
 #include "scripted_engine.h"
 
+#include "worker.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -12,6 +14,7 @@
 #define CREATE "POST " V "/containers/create"
 #define ATTACH "POST " V "/containers/c1/attach"
 #define WAIT "POST " V "/containers/c1/wait"
+#define WAIT_AGAIN WAIT "?condition=not-running"
 #define START "POST " V "/containers/c1/start"
 #define INSPECT "GET " V "/containers/c1/json"
 #define DELETE "DELETE " V "/containers/c1"
@@ -149,8 +152,9 @@ run_process(struct captured *c, int *code, struct lev_error *err)
     return rc;
 }
 
+/* With how often the output was cut. */
 static void
-expect_code(int wanted, const char *output)
+expect_cut(int wanted, const char *output, int lost)
 {
     struct captured c;
     struct lev_error err;
@@ -162,7 +166,14 @@ expect_code(int wanted, const char *output)
     }
     assert(code == wanted);
     assert(strcmp(lev_buf_text(&c.text[1]), output) == 0);
+    assert(c.lost == lost);
     captured_deinit(&c);
+}
+
+static void
+expect_code(int wanted, const char *output)
+{
+    expect_cut(wanted, output, 0);
 }
 
 static void
@@ -178,13 +189,15 @@ expect_failure(enum lev_errcode code, const char *says)
     captured_deinit(&c);
 }
 
+#define FRAME "\1\0\0\0\0\0\0\3out"
+
 static void
 set_output(bool drop)
 {
     scripted_set(&server, ATTACH,
                  &(struct scripted_answer){.status = "200 OK",
-                                           .body = "\1\0\0\0\0\0\0\3out",
-                                           .body_len = 11,
+                                           .body = FRAME,
+                                           .body_len = sizeof(FRAME) - 1,
                                            .drop = drop});
 }
 
@@ -213,25 +226,90 @@ test_process(void)
     expect_failure(LEV_E_NOT_FOUND, "No such container: c1");
 }
 
+/* The connections break while the container goes on. */
+static void
+test_wait_again(void)
+{
+    set_output(false);
+    scripted_set(
+        &server, WAIT,
+        &(struct scripted_answer){
+            .status = "200 OK", .again = " ", .times = 6, .drop = true});
+    set(WAIT_AGAIN, "200 OK", "{\"StatusCode\":5}");
+    set_inspect(true);
+    expect_code(5, "out");
+    assert(scripted_count(&server, WAIT_AGAIN) == 1);
+    /* Not for ever. */
+    scripted_set(&server, WAIT_AGAIN,
+                 &(struct scripted_answer){.status = NULL, .drop = true});
+    scripted_set(&server, INSPECT,
+                 &(struct scripted_answer){.status = NULL, .drop = true});
+    expect_failure(LEV_E_ENGINE_UNAVAILABLE,
+                   "wait for container c1: the connection to the engine was "
+                   "lost while the container ran");
+    assert(scripted_count(&server, INSPECT) > 2);
+    set_inspect(true);
+    set(WAIT_AGAIN, "500 Internal Server Error", "{\"message\":\"no wait\"}");
+    expect_failure(LEV_E_ENGINE, "wait for container c1: no wait");
+}
+
+static void
+until_asked(const char *route)
+{
+    struct lev_error err;
+
+    while (scripted_count(&server, route) == 0) {
+        MUST(lev_scope_sleep(&forever, LEV_MS, &err));
+    }
+}
+
+static void
+cut_both(void *arg)
+{
+    until_asked(START);
+    set_output(false);
+    scripted_cut(&server, ATTACH);
+    until_asked(ATTACH);
+    scripted_cut(&server, WAIT);
+}
+
+static void
+test_attach_again(void)
+{
+    struct lev_error err;
+
+    set(START, "204 No Content", "");
+    scripted_set(&server, ATTACH,
+                 &(struct scripted_answer){.status = "200 OK",
+                                           .body = FRAME,
+                                           .body_len = sizeof(FRAME) - 1,
+                                           .hold = true});
+    scripted_set(&server, WAIT, &held);
+    set(WAIT_AGAIN, "200 OK", "{\"StatusCode\":3}");
+    set_inspect(true);
+    assert(lev_thread_start("cut", cut_both, NULL, &err) == 0);
+    expect_cut(3, "outout", 1);
+}
+
 static void
 test_output(void)
 {
-    /* Found when attaching or later, as the answers' order will have it. */
     scripted_set(&server, WAIT, &held);
-    set_output(true);
-    expect_failure(LEV_E_ENGINE, "container c1: ");
-    scripted_set(&server, ATTACH,
-                 &(struct scripted_answer){.status = "200 OK",
-                                           .body = "\1\0\0\0\0\0\0\3ou",
-                                           .body_len = 10});
-    expect_failure(LEV_E_ENGINE, "container c1: ");
     set(ATTACH, "200 OK", "this is not multiplexed");
-    expect_failure(LEV_E_ENGINE, "container c1: ");
+    expect_failure(LEV_E_ENGINE,
+                   "container c1: the output is not multiplexed");
     set(ATTACH, "404 Not Found", "{\"message\":\"No such container: c1\"}");
     expect_failure(LEV_E_NOT_FOUND, "attach to container c1: No such");
     scripted_set(&server, ATTACH, &held);
     set(WAIT, "500 Internal Server Error", "{\"message\":\"no wait\"}");
     expect_failure(LEV_E_ENGINE, "attach to container c1: no wait");
+    /* Cut inside a frame: all that is known of it is kept. */
+    set(WAIT, "200 OK", "{\"StatusCode\":3}");
+    scripted_set(&server, ATTACH,
+                 &(struct scripted_answer){.status = "200 OK",
+                                           .body = FRAME,
+                                           .body_len = sizeof(FRAME) - 2});
+    expect_cut(3, "ou", 1);
 }
 
 static void
@@ -252,6 +330,55 @@ test_start(void)
     scripted_set(&server, START,
                  &(struct scripted_answer){.status = NULL, .drop = true});
     expect_failure(LEV_E_ENGINE, "start container c1");
+}
+
+static void
+fire(void *arg)
+{
+    scripted_wait(&server, server.requests + 1);
+    lev_cancel_fire(arg);
+}
+
+/* A start is not cut off by a cancel: not before its time. */
+static void
+test_start_cancelled(void)
+{
+    struct lev_cancel cancel;
+    struct lev_scope scope = {LEV_NEVER, &cancel};
+    struct lev_process *p;
+    struct captured c;
+    struct lev_error err;
+    int64_t since;
+    int code;
+
+    captured_init(&c);
+    scripted_set(&server, ATTACH, &held);
+    scripted_set(&server, WAIT, &held);
+    scripted_set(&server, START, &held);
+    lev_cancel_init(&cancel, NULL);
+    p = ops->attach(engine, &forever, "c1", &c.base, &err);
+    assert(p != NULL);
+    assert(lev_thread_start("fire", fire, &cancel, &err) == 0);
+    since = lev_now();
+    assert(ops->start(p, &scope, &err) == -1);
+    expect_error(&err, LEV_E_CANCELLED, "start container c1");
+    assert(lev_now() - since >= lev_docker_of(engine)->patience);
+    assert(ops->poll(p, &forever, NULL, 0, &code, &err) == -1);
+    expect_error(&err, LEV_E_STATE, "could not be started");
+    ops->detach(p);
+    captured_deinit(&c);
+
+    /* When its time is up it is told as well, but it has been answered. */
+    set(START, "204 No Content", "");
+    lev_docker_of(engine)->patience = LEV_NEVER;
+    p = ops->attach(engine, &forever, "c1", &c.base, &err);
+    assert(p != NULL);
+    assert(ops->start(p, &scope, &err) == -1);
+    expect_error(&err, LEV_E_CANCELLED, "start container c1");
+    assert(scripted_count(&server, START) == 0);
+    ops->detach(p);
+    lev_cancel_deinit(&cancel);
+    captured_deinit(&c);
 }
 
 /* ---- the rest ---- */
@@ -355,11 +482,15 @@ main(void)
     scripted_start(&server);
     engine = scripted_open(&server);
     ops = engine->ops;
+    lev_docker_of(engine)->patience = 300 * LEV_MS;
     test_text();
     test_create();
     test_process();
+    test_wait_again();
+    test_attach_again();
     test_output();
     test_start();
+    test_start_cancelled();
     test_inspect();
     test_remove();
     test_lists();

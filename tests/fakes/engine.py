@@ -72,6 +72,7 @@ class Fault:
     garbage: bool = False
     after: float = 0.0
     times: int | None = None
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def matches(self, request: Request) -> bool:
         return self.times != 0 and fnmatch.fnmatchcase(request.route, self.route)
@@ -375,13 +376,20 @@ class FakeEngine:
         shell pattern without the version; None: all) get what is given:
 
         an answer with *status* and *message*, or with *body* as it is (200
-        where no status is given); *stall*: none, ever; *drop*: half of one,
-        then the end; *garbage*: what is no HTTP. After so many seconds, with
-        *after*; alone, that makes the engine slow. What the request asks for
-        is done only where nothing but *after* is given.
+        where no status is given); *stall*: none, until `release`; *drop*: half
+        of one, then the end; *garbage*: what is no HTTP. After so many seconds,
+        with *after*; alone, that makes the engine slow. What the request asks
+        for is done only where nothing but *after* is given, or when it is
+        released.
         """
         fault = Fault(route, status, message, body, stall, drop, garbage, after, times)
         self._faults.append(fault)
+
+    def release(self, route: str) -> None:
+        """Lets requests go on that stall by a fault of exactly this route."""
+        for fault in self._faults:
+            if fault.stall and fault.route == route:
+                self.call(fault.released.set)
 
     def clear_faults(self) -> None:
         self._faults.clear()
@@ -507,8 +515,8 @@ class FakeEngine:
     async def _fail(self, connection: Connection, fault: Fault) -> bool:
         """False when the fault is no more than a delay."""
         if fault.stall:
-            await connection.until_closed()
-        elif fault.drop:
+            return await self._stall(connection, fault)
+        if fault.drop:
             await connection.head(200, "Content-Length: 1000")
             await connection.send(b'{"half": ')
             connection.open = False
@@ -522,6 +530,18 @@ class FakeEngine:
         else:
             return False
         return True
+
+    async def _stall(self, connection: Connection, fault: Fault) -> bool:
+        """False when it is released, True when the client has gone before."""
+        closed = self._loop.create_task(connection.until_closed())
+        released = self._loop.create_task(fault.released.wait())
+        try:
+            await asyncio.wait({closed, released}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closed.cancel()
+            released.cancel()
+            await asyncio.gather(closed, released, return_exceptions=True)
+        return not fault.released.is_set()
 
     async def _dispatch(self, connection: Connection, request: Request) -> None:
         parts = PurePosixPath(request.path).parts[1:]

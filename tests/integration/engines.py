@@ -33,6 +33,9 @@ class Engine(Protocol):
         """Names of levrt's containers, running or not; of one session or all."""
 
     def networks(self, session: str | None = None) -> list[str]: ...
+    def miscounted(self, network: str) -> bool:
+        """Whether it refuses to remove the network, though nobody is on it."""
+
     def volumes(self) -> list[str]: ...
     def remove_volume(self, name: str) -> None: ...
     def images(self) -> list[str]:
@@ -114,6 +117,15 @@ class DockerEngine:
     def networks(self, session: str | None = None) -> list[str]:
         rows = self._json("GET", "/networks", filters=_filter(session))
         return sorted(row["Name"] for row in rows)
+
+    def miscounted(self, network: str) -> bool:
+        if self._json("GET", f"/networks/{network}")["Containers"]:
+            return False
+        try:
+            self._call("DELETE", f"/networks/{network}")
+        except ApiError as e:
+            return e.status == 403 and "has active endpoints" in str(e)
+        return False
 
     def volumes(self) -> list[str]:
         rows = self._json("GET", "/volumes")["Volumes"] or []
@@ -294,11 +306,15 @@ def open_engine(known: Mapping[str, tuple[type[Any], str]], name: str) -> Engine
 
 
 def left_behind(engine: Engine, before: Iterable[str] = ()) -> list[str]:
-    """What levrt has there that should not be; `before`: volumes of before."""
+    """What levrt has there that should not be; `before`: volumes of before.
+
+    A network that the engine itself cannot remove any more, until it is
+    restarted, is not held against levrt.
+    """
     volumes = {v for v in engine.volumes() if not v.startswith("levrt-runtime-")}
     return [
         *engine.containers(),
-        *engine.networks(),
+        *(name for name in engine.networks() if not engine.miscounted(name)),
         *engine.images(),
         *sorted(volumes - set(before)),
     ]

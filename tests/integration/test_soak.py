@@ -122,7 +122,7 @@ async def _workflow_of_few(image):
     await asyncio.gather(*map(soak.one, range(3)))
 
 
-def test_a_thousand_runs(engine, tools, as_before):
+def test_a_thousand_runs(engine, tools, as_before, caplog):
     session = []
     soak = levrt.run(_workflow(tools, session))
     assert sum(soak.ended.values()) == RUNS
@@ -130,6 +130,9 @@ def test_a_thousand_runs(engine, tools, as_before):
         assert soak.ended["failed"] >= RUNS // 10 - 1
         assert soak.ended["cancelled"] >= RUNS // 10 - 1
     assert engine.containers(session[0]) == []
+    for name in engine.networks(session[0]):
+        assert f"{name} is left behind: " in caplog.text
+        assert "nothing is connected to it: the engine has miscounted" in caplog.text
     stored = levrt.run(_stored())
     missing = [key for key in soak.acknowledged if key not in stored]
     assert missing == []

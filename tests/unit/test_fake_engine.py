@@ -132,6 +132,21 @@ def test_faults(engine: FakeEngine, client: Client) -> None:
     assert client.ask("GET", "/version")[1]["ApiVersion"] == "1.41"
 
 
+def test_release(engine: FakeEngine, client: Client) -> None:
+    engine.fault("GET /version", stall=True)
+    client.request("GET", "/version")
+    engine.wait_for(lambda: engine.count("GET /version"))
+    engine.release("GET /_ping")
+    client.sock.settimeout(0.05)
+    with pytest.raises(TimeoutError):
+        client.sock.recv(1)
+    client.sock.settimeout(10)
+    engine.release("GET /version")
+    assert json.loads(client.getresponse().read())["ApiVersion"] == "1.41"
+    client.request("GET", "/_ping")  # on the same connection
+    assert client.getresponse().read() == b"OK"
+
+
 def test_disconnect(engine: FakeEngine, client: Client) -> None:
     engine.script = Script(stdout=b"out", hold=True)
     container = client.create("one")

@@ -162,17 +162,43 @@ def test_the_output_breaks_off(engine):
     assert_nothing_left(engine)
 
 
-def test_the_wait_breaks_off(engine):
-    """A run whose engine goes away does not wait for ever; its container goes."""
-    engine.script = Script(hold=True)
+def test_the_output_is_taken_up_again(engine, caplog):
+    """What was printed meanwhile is missing, and that is said."""
+    engine.script = Script(stdout=b"x\n", hold=True)
+    route = "POST /containers/*/attach"
 
     async def main():
         task = await bounded(Cr("img").start())
-        engine.disconnect("POST /containers/*/wait")
-        with pytest.raises(EngineError, match="run: wait for container"):
-            await bounded(task.done())
+        lines = aiter(task.logs())
+        assert (await bounded(anext(lines))).text == "x"
+        engine.disconnect(route)
+        assert (await bounded(anext(lines))).text == "x"  # the fake says it again
+        await task.stop()
+        return task.name
 
-    levrt.run(main())
+    name = levrt.run(main())
+    assert engine.count(route) == 2
+    assert f"{name}: the connection to its output broke" in caplog.text
+    assert_nothing_left(engine)
+
+
+def test_the_wait_breaks_off(engine):
+    """An engine that answers again is asked again."""
+    engine.script = Script(hold=True)
+    route = "POST /containers/*/wait"
+
+    async def main():
+        task = await bounded(Cr("img").start())
+        engine.disconnect(route)
+        await asyncio.to_thread(engine.wait_for, lambda: engine.count(route) == 2)
+        assert engine.requests[-1].query == {"condition": "not-running"}
+        for container in list(engine.containers.values()):
+            container.finish(3)
+        with pytest.raises(levrt.TaskFailed) as caught:
+            await bounded(task.done())
+        return caught.value.exit_code
+
+    assert levrt.run(main()) == 3
     assert_nothing_left(engine)
 
 
@@ -211,11 +237,13 @@ def test_what_stays_for_good_is_named(engine, caplog):
 
 # ---- mute engines ----
 
-MUTE = [
-    route
-    for route in PHASES
-    if route not in ("POST /networks/create", "POST /containers/create")
+# What the engine may be in the middle of.
+WHOLE = [
+    "POST /networks/create",
+    "POST /containers/create",
+    "POST /containers/*/start",
 ]
+MUTE = [route for route in PHASES if route not in WHOLE]
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
@@ -243,8 +271,8 @@ def test_mute_and_cancelled(engine, route, how):
     assert_nothing_left(engine)
 
 
-@pytest.mark.parametrize("route", ["POST /networks/create", "POST /containers/create"])
-def test_creates_are_not_given_up(engine, route):
+@pytest.mark.parametrize("route", WHOLE)
+def test_not_given_up(engine, route):
     """The engine may be making it: the answer is waited for, then undone."""
     engine.fault(route, stall=True, times=1)
 
@@ -262,19 +290,24 @@ def test_creates_are_not_given_up(engine, route):
     assert_nothing_left(engine)
 
 
-@pytest.mark.parametrize("route", ["POST /networks/create", "POST /containers/create"])
+@pytest.mark.parametrize("route", WHOLE)
 def test_made_although_cancelled(engine, route):
-    engine.fault(route, after=0.05, times=1)
+    engine.script = Script(hold=True)
+    engine.fault(route, stall=True, times=1)
 
     async def main():
         task = asyncio.create_task(Cr("img").done())
         await asyncio.to_thread(engine.wait_for, lambda: engine.count(route))
         task.cancel()
+        await asyncio.sleep(0)
+        engine.release(route)
         with pytest.raises(asyncio.CancelledError):
             await bounded(task)
 
     levrt.run(main())
-    assert engine.count("POST /containers/*/start") == 0
+    assert engine.count("POST /containers/*/start") == (route == WHOLE[-1])
+    # Removed at once: what did not come to run is not asked to stop.
+    assert engine.count("POST /containers/*/kill") == 0
     assert_nothing_left(engine)
 
 
@@ -313,7 +346,7 @@ def test_made_although_the_answer_was_lost(engine):
 
 def test_mute_in_the_middle_of_many(engine):
     """One that hangs keeps nobody else."""
-    engine.fault("POST /containers/*/start", stall=True, times=1)
+    engine.fault("POST /containers/*/attach", stall=True, times=1)
 
     async def main():
         tasks = [asyncio.create_task(Cr("img").done()) for _ in range(10)]
@@ -476,8 +509,7 @@ def test_a_service_that_dies_before_the_main_one_runs(engine):
         records = levrt.Collection(levrt.lev.coll._session, "lev.runs")
         while not await records.count_documents():  # the last thing of a run
             await asyncio.sleep(0.005)
-        # Sent once more by libcurl, and answered this time.
-        engine.disconnect(route)
+        engine.release(route)
         with pytest.raises(levrt.TaskFailed) as caught:
             await bounded(run)
         return caught.value
