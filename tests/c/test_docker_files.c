@@ -319,7 +319,7 @@ test_volume_busy(void)
 {
     char name[60], path[120];
     struct lev_container_spec spec = sh_spec("");
-    struct lev_scope brief = lev_scope_within(&forever, 100 * LEV_MS);
+    struct lev_scope brief;
     struct lev_engine *far = open_far();
     struct lev_mount mount;
     struct lev_error err;
@@ -328,6 +328,7 @@ test_volume_busy(void)
     snprintf(name, sizeof(name), "levrt-fill-%s", base);
     spec.name = name;
     _cleanup_free_ char *id = create(&spec);
+    brief = lev_scope_within(&forever, 2 * LEV_SECOND);
     assert(ops->runtime_mount(far, &brief, bundle, TEST_IMAGE, &mount, &local,
                               &err) == -1);
     expect_error(&err, LEV_E_TIMEOUT, name);
