@@ -28,6 +28,7 @@ class Job:
     def __init__(self, name: str, config: Config) -> None:
         self.name = name
         self.config = config
+        self.pid = os.getpid()
         self.session = Session(
             job=name,
             user=_user(),
@@ -61,6 +62,8 @@ class Job:
 
     async def close(self) -> list[Exception]:
         """End the session; the errors of writes that nobody was given."""
+        if self.pid != os.getpid():
+            return []  # it is the parent's
         try:
             await self.session.flush()
             return [exc for op in self._writes if (exc := await _error_of(op))]
@@ -70,6 +73,8 @@ class Job:
 
     def abandon(self) -> None:
         """Its loop has gone without a shutdown: kill what runs, remove the rest."""
+        if self.pid != os.getpid():
+            return
         left = self.session.stop(True)
         if left:
             _log.warning(
@@ -134,6 +139,12 @@ def current_job() -> Job:
     job = _jobs.get(loop)
     if job is None:
         job = _jobs[loop] = Job(_script_name(), load())
+    elif job.pid != os.getpid():
+        raise RuntimeError(
+            f"this process is a fork of process {job.pid}, and the job is that"
+            " one's: start levrt.run() or asyncio.run() anew, in a process that"
+            " was started by itself (subprocess, multiprocessing's \"spawn\")"
+        )
     return job
 
 
@@ -241,7 +252,8 @@ async def _main(main: Awaitable[_T], config: Config, interrupts: _Interrupts) ->
 
 async def _end(job: Job, interrupts: _Interrupts) -> list[Exception]:
     interrupts.task = None
-    _jobs.pop(asyncio.get_running_loop(), None)
+    if interrupts.loop is not None:
+        _jobs.pop(interrupts.loop, None)
     return await job.close()
 
 

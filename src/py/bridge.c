@@ -33,22 +33,32 @@ Bridge_drain(Bridge *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
-/* A loop that is closed reads nothing any more, and says so when asked. */
+bool
+levpy_bridge_is_parents(const Bridge *bridge)
+{
+    return bridge->pid != getpid();
+}
+
+/* A loop that is closed reads nothing any more, and says so when asked. The
+ * child of a fork shares the epoll instance, in which its parent reads. */
 static int
 leave_loop(Bridge *self)
 {
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
     _cleanup_pydecref_ PyObject *closed =
-        PyObject_CallMethod(self->loop, "is_closed", NULL);
-    _cleanup_pydecref_ PyObject *ok = NULL;
+        PyObject_CallMethodNoArgs(self->loop, st->str_is_closed);
+    _cleanup_pydecref_ PyObject *fd = NULL, *ok = NULL;
 
     if (closed == NULL) {
         return -1;
     }
-    if (closed == Py_True) {
+    if (closed == Py_True || levpy_bridge_is_parents(self)) {
         return 0;
     }
-    ok = PyObject_CallMethod(self->loop, "remove_reader", "i",
-                             lev_compq_fd(self->queue));
+    fd = PyLong_FromLong(lev_compq_fd(self->queue));
+    ok = fd == NULL ? NULL
+                    : PyObject_CallMethodOneArg(self->loop,
+                                                st->str_remove_reader, fd);
     return ok == NULL ? -1 : 0;
 }
 
@@ -61,7 +71,8 @@ Bridge_close(Bridge *self, PyObject *Py_UNUSED(unused))
     if (self->loop == NULL) {
         Py_RETURN_NONE;
     }
-    gone = PyObject_CallMethod(st->bridges, "pop", "OO", self->loop, Py_None);
+    gone = PyObject_CallMethodObjArgs(st->bridges, st->str_pop, self->loop,
+                                      Py_None, NULL);
     if (gone == NULL || leave_loop(self) < 0) {
         return NULL;
     }
@@ -72,7 +83,7 @@ Bridge_close(Bridge *self, PyObject *Py_UNUSED(unused))
 static Bridge *
 bridge_new(struct levpy_state *st, PyObject *loop)
 {
-    _cleanup_pydecref_ PyObject *drain = NULL, *none = NULL;
+    _cleanup_pydecref_ PyObject *fd = NULL, *drain = NULL, *none = NULL;
     Bridge *self = PyObject_GC_New(Bridge, st->BridgeType);
     struct lev_error err;
 
@@ -80,6 +91,7 @@ bridge_new(struct levpy_state *st, PyObject *loop)
         return NULL;
     }
     self->loop = Py_NewRef(loop);
+    self->pid = getpid();
     self->queue = lev_compq_create(&err);
     PyObject_GC_Track(self);
     if (self->queue == NULL) {
@@ -87,10 +99,11 @@ bridge_new(struct levpy_state *st, PyObject *loop)
         Py_DECREF(self);
         return NULL;
     }
+    fd = PyLong_FromLong(lev_compq_fd(self->queue));
     drain = PyObject_GetAttrString((PyObject *)self, "_drain");
-    if (drain != NULL) {
-        none = PyObject_CallMethod(loop, "add_reader", "iO",
-                                   lev_compq_fd(self->queue), drain);
+    if (fd != NULL && drain != NULL) {
+        none = PyObject_CallMethodObjArgs(loop, st->str_add_reader, fd, drain,
+                                          NULL);
     }
     if (none == NULL) {
         Py_DECREF(self);
@@ -112,7 +125,7 @@ levpy_bridge_current(struct levpy_state *st)
     if (loop == NULL) {
         return NULL;
     }
-    known = PyObject_CallMethod(st->bridges, "get", "O", loop);
+    known = PyObject_CallMethodOneArg(st->bridges, st->str_get, loop);
     if (known == NULL) {
         return NULL;
     }

@@ -114,8 +114,8 @@ Cursor_next_batch(Cursor *self, PyObject *arg)
     }
     bj->cursor = self;
     bj->max = (int)max;
-    return levpy_job_op(levpy_state_of((PyObject *)self), bj,
-                        (PyObject *)self);
+    return levpy_job_op(levpy_state_of((PyObject *)self), bj, (PyObject *)self,
+                        self->session->bridge);
 }
 
 static PyObject *

@@ -165,8 +165,12 @@ job_start(Op *op)
     struct levpy_state *st = levpy_state_of((PyObject *)op);
     struct levpy_job *job = op->job;
     struct lev_error err;
-    struct lev_pool *pool = pool_of(st, &err);
+    struct lev_pool *pool;
 
+    if (job->home != getpid()) {
+        return levpy_raise_fork(op->name, job->home);
+    }
+    pool = pool_of(st, &err);
     if (pool == NULL) {
         levpy_raise(st, &err);
         return -1;
@@ -200,7 +204,8 @@ job_release(Op *op)
 }
 
 PyObject *
-levpy_job_op(struct levpy_state *st, void *arg, PyObject *owner)
+levpy_job_op(struct levpy_state *st, void *arg, PyObject *owner,
+             const Bridge *home)
 {
     static const struct levpy_op_kind kind = {
         .start = job_start,
@@ -209,5 +214,6 @@ levpy_job_op(struct levpy_state *st, void *arg, PyObject *owner)
     };
     struct levpy_job *job = arg;
 
+    job->home = home->pid;
     return (PyObject *)levpy_op_new(st, &kind, job->type->name, owner, job);
 }

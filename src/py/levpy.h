@@ -37,6 +37,9 @@ levpy_decrefp(void *p)
     X(PyObject, str_create_future)                                            \
     X(PyObject, str_done)                                                     \
     X(PyObject, str_future_blocking)                                          \
+    X(PyObject, str_get)                                                      \
+    X(PyObject, str_is_closed)                                                \
+    X(PyObject, str_pop)                                                      \
     X(PyObject, str_remove_reader)                                            \
     X(PyObject, str_set_result)
 
@@ -103,10 +106,14 @@ typedef struct {
     PyObject_HEAD
     PyObject *loop;
     struct lev_compq *queue;
+    pid_t pid; /* of the process whose threads push to the queue */
 } Bridge;
 
 /* The running loop's, made on first use; a new reference. */
 Bridge *levpy_bridge_current(struct levpy_state *st);
+/* Whether this process is a fork of the bridge's: nothing will be delivered
+ * here, and what is waited for is the parent's, as are loop and runs. */
+bool levpy_bridge_is_parents(const Bridge *bridge);
 
 /* op.c: the module's function `begin`. */
 PyObject *levpy_begin(PyObject *module, PyObject *op);

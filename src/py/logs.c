@@ -92,8 +92,8 @@ piece_new(PyObject *arg, const struct levpy_job_type *type)
 }
 
 PyObject *
-levpy_run_logs(struct levpy_state *st, PyObject *task, struct lev_run *run,
-               PyObject *pos)
+levpy_run_logs(struct levpy_state *st, PyObject *task, const Bridge *home,
+               struct lev_run *run, PyObject *pos)
 {
     static const struct levpy_job_type type = {"Task.logs", piece_work,
                                                piece_finish, piece_release};
@@ -103,7 +103,7 @@ levpy_run_logs(struct levpy_state *st, PyObject *task, struct lev_run *run,
         return NULL;
     }
     pj->run = run;
-    return levpy_job_op(st, pj, task);
+    return levpy_job_op(st, pj, task, home);
 }
 
 PyObject *
@@ -120,7 +120,7 @@ levpy_kept_logs(struct levpy_state *st, Document *doc, PyObject *pos)
     for (int i = 0; i < 12; i++) {
         snprintf(pj->name + 2 * i, 3, "%02x", doc->oid[i]);
     }
-    return levpy_job_op(st, pj, (PyObject *)doc);
+    return levpy_job_op(st, pj, (PyObject *)doc, doc->session->bridge);
 }
 
 /* ---- more than there is yet ---- */

@@ -60,6 +60,25 @@ levpy_begin(PyObject *module, PyObject *op)
     return levpy_op_begin((Op *)op) < 0 ? NULL : Py_NewRef(op);
 }
 
+int
+levpy_raise_fork(const char *name, pid_t pid)
+{
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s: it belongs to process %d, of which this is a fork; use "
+                 "it there, or start anew in a process that was started by "
+                 "itself (subprocess, multiprocessing's \"spawn\")",
+                 name, (int)pid);
+    return -1;
+}
+
+/* In a fork of the process that started it: the parent has what it waits for,
+ * and must not be disturbed. */
+static bool
+is_parents(const Op *op)
+{
+    return op->bridge != NULL && levpy_bridge_is_parents(op->bridge);
+}
+
 /* Lets the task that waits go on. */
 static int
 wake(Op *op)
@@ -158,6 +177,11 @@ static PySendResult
 advance(Op *op, PyObject **result)
 {
     *result = NULL;
+    if (op->state == LEVPY_OP_RUNNING && is_parents(op)) {
+        op->state = LEVPY_OP_CLOSED;
+        levpy_raise_fork(op->name, op->bridge->pid);
+        return PYGEN_ERROR;
+    }
     switch (op->state) {
     case LEVPY_OP_NEW:
         if (start(op) < 0) {
@@ -319,7 +343,9 @@ Op_throw(Op *self, PyObject *const *args, Py_ssize_t n)
     if (exc == NULL) {
         return NULL;
     }
-    if (self->state == LEVPY_OP_NEW || self->state == LEVPY_OP_CLOSED) {
+    if (self->state == LEVPY_OP_NEW || self->state == LEVPY_OP_CLOSED ||
+        is_parents(self))
+    {
         self->state = LEVPY_OP_CLOSED;
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
         return NULL;
@@ -332,7 +358,10 @@ static PyObject *
 Op_close(Op *self, PyObject *Py_UNUSED(unused))
 {
     /* Nobody can wait here: the job ends by itself, its session waits. */
-    if (self->state == LEVPY_OP_RUNNING) {
+    if (is_parents(self)) {
+        self->state = LEVPY_OP_CLOSED;
+    }
+    else if (self->state == LEVPY_OP_RUNNING) {
         self->kind->cancel(self);
     }
     else if (self->state == LEVPY_OP_DONE && self->result != NULL &&
@@ -357,7 +386,7 @@ Op_finalize(Op *self)
         PyErr_WriteUnraisable((PyObject *)self);
     }
     else if (self->state == LEVPY_OP_DONE && self->result != NULL &&
-             self->kind->undo != NULL)
+             self->kind->undo != NULL && !is_parents(self))
     {
         self->kind->undo(self);
     }

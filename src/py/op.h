@@ -50,6 +50,9 @@ Op *levpy_op_new(struct levpy_state *st, const struct levpy_op_kind *kind,
                  const char *name, PyObject *owner, void *job);
 /* Starts it now; -1 with an exception. */
 int levpy_op_begin(Op *op);
+/* Raises what an op called `name` says in a fork of process `pid`, in which
+ * all is that it needs; -1. */
+int levpy_raise_fork(const char *name, pid_t pid);
 /* Steals `result`; NULL takes the current exception. */
 void levpy_op_complete(Op *op, PyObject *result);
 
@@ -80,6 +83,7 @@ struct levpy_job {
     struct lev_error err;
     Op *op;                  /* a reference while the job is under way */
     struct levpy_lane *lane; /* borrowed from the op's owner; or NULL */
+    pid_t home;              /* of the process in which it can run */
     int rc;
 };
 
@@ -87,7 +91,9 @@ struct levpy_job {
  * with MemoryError. */
 void *levpy_job_new(const struct levpy_job_type *type, size_t size);
 void levpy_job_free(struct levpy_job *job); /* one that no op has taken */
-/* The op that will run it; takes the job over. */
-PyObject *levpy_job_op(struct levpy_state *st, void *job, PyObject *owner);
+/* The op that will run it; takes the job over. `home`: of the loop on which
+ * what the job uses was made; in a fork of that process the op fails. */
+PyObject *levpy_job_op(struct levpy_state *st, void *job, PyObject *owner,
+                       const Bridge *home);
 
 #endif

@@ -241,7 +241,7 @@ levpy_find_one(struct levpy_state *st, Session *session, const char *name,
     }
     sj->query = query;
     sj->projection = projection;
-    op = levpy_job_op(st, sj, (PyObject *)session);
+    op = levpy_job_op(st, sj, (PyObject *)session, session->bridge);
     if (op != NULL) {
         ((Op *)op)->name = name;
     }
@@ -314,7 +314,7 @@ levpy_update(struct levpy_state *st, Session *session, const char *name,
     if (flags & LEVPY_ORDERED) {
         sj->job.lane = session->lane;
     }
-    op = levpy_job_op(st, sj, (PyObject *)session);
+    op = levpy_job_op(st, sj, (PyObject *)session, session->bridge);
     if (op != NULL) {
         ((Op *)op)->name = name;
     }
@@ -472,7 +472,7 @@ Session_insert(Session *self, PyObject *args, PyObject *kwargs)
         }
         sj->docs_n = (size_t)i + 1;
     }
-    return levpy_job_op(st, sj, (PyObject *)self);
+    return levpy_job_op(st, sj, (PyObject *)self, self->bridge);
 }
 
 static PyObject *
@@ -500,7 +500,7 @@ Session_count(Session *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     sj->query = q;
-    return levpy_job_op(st, sj, (PyObject *)self);
+    return levpy_job_op(st, sj, (PyObject *)self, self->bridge);
 }
 
 static PyObject *
@@ -513,7 +513,7 @@ Session_collections(Session *self, PyObject *Py_UNUSED(unused))
 
     return sj == NULL ? NULL
                       : levpy_job_op(levpy_state_of((PyObject *)self), sj,
-                                     (PyObject *)self);
+                                     (PyObject *)self, self->bridge);
 }
 
 static PyObject *
@@ -574,8 +574,8 @@ Session_flush(Session *self, PyObject *Py_UNUSED(unused))
         return NULL;
     }
     sj->job.lane = self->lane;
-    return levpy_job_op(levpy_state_of((PyObject *)self), sj,
-                        (PyObject *)self);
+    return levpy_job_op(levpy_state_of((PyObject *)self), sj, (PyObject *)self,
+                        self->bridge);
 }
 
 static int
@@ -596,7 +596,7 @@ Session_close(Session *self, PyObject *Py_UNUSED(unused))
 
     return sj == NULL ? NULL
                       : levpy_job_op(levpy_state_of((PyObject *)self), sj,
-                                     (PyObject *)self);
+                                     (PyObject *)self, self->bridge);
 }
 
 static int64_t

@@ -146,6 +146,9 @@ check_loop(Op *op)
 {
     Task *task = task_of(op);
 
+    if (levpy_bridge_is_parents(task->bridge)) {
+        return levpy_raise_fork(op->name, task->bridge->pid);
+    }
     if (task->ended || task->bridge == op->bridge) {
         return 0;
     }
@@ -515,8 +518,8 @@ Task_signal(Task *self, PyObject *args, PyObject *kwargs)
     }
     sj->run = self->run;
     sj->signo = signo;
-    return levpy_job_op(levpy_state_of((PyObject *)self), sj,
-                        (PyObject *)self);
+    return levpy_job_op(levpy_state_of((PyObject *)self), sj, (PyObject *)self,
+                        self->bridge);
 }
 
 /* ---- logs ---- */
@@ -524,7 +527,9 @@ Task_signal(Task *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 Task_read_logs(PyObject *self, PyObject *pos)
 {
-    return levpy_run_logs(levpy_state_of(self), self, ((Task *)self)->run,
+    Task *task = (Task *)self;
+
+    return levpy_run_logs(levpy_state_of(self), self, task->bridge, task->run,
                           pos);
 }
 

@@ -25,9 +25,11 @@ Document *levpy_document_new(struct levpy_state *st, Session *session,
 
 /* logs.c: ops that read output from `pos`, an int of Python's, on. The first
  * two give (records, position behind them, whether nothing follows); the third
- * waits until there is more. `task` keeps `run`. */
+ * waits until there is more. `task` keeps `run`, which was
+ * started on the loop of `home`. */
 PyObject *levpy_run_logs(struct levpy_state *st, PyObject *task,
-                         struct lev_run *run, PyObject *pos);
+                         const Bridge *home, struct lev_run *run,
+                         PyObject *pos);
 PyObject *levpy_kept_logs(struct levpy_state *st, Document *doc,
                           PyObject *pos);
 PyObject *levpy_more_logs(struct levpy_state *st, PyObject *task,

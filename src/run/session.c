@@ -298,6 +298,9 @@ lev_session_stop(struct lev_session *s, bool hurry)
 {
     unsigned n = 0;
 
+    if (s->pid != getpid()) {
+        return 0;
+    }
     pthread_mutex_lock(&s->mutex);
     for (struct lev_member *m = s->members; m != NULL; m = m->next) {
         n += m->stop(m, hurry);
@@ -313,6 +316,10 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
     struct lev_error err;
     char logs[512];
 
+    /* Runs, networks and directory are the parent's. */
+    if (s->pid != getpid()) {
+        return;
+    }
     if (n > 0) {
         lev_log(s->config.log, LEV_WARNING, "lev",
                 "the session ends: %u runs are stopped", n);
