@@ -55,6 +55,12 @@ main(int argc, char **argv)
     if (argc > 0 && strncmp(base_name(argv[0]), "python", 6) == 0) {
         return lev_python_main(argc, argv);
     }
+    if (argc > 0 && strcmp(base_name(argv[0]), "init") == 0) {
+        return lev_init_main(argc, argv);
+    }
+    if (argc > 1 && strcmp(argv[1], "init") == 0) {
+        return lev_init_main(argc - 1, argv + 1);
+    }
     if (argc > 1 && strcmp(argv[1], "probe") == 0) {
         return lev_probe_main(argc - 1, argv + 1);
     }
@@ -63,6 +69,6 @@ main(int argc, char **argv)
     }
     lev_error_set(&err, LEV_E_INVALID, 0,
                   "usage: lev-launcher probe [--owned] [--timeout-ms N] "
-                  "PORT… | relay [--timeout-ms N] NAME");
+                  "PORT… | relay [--timeout-ms N] NAME | init [--] PROGRAM …");
     return lev_complain(&err, LEV_LAUNCHER_USAGE);
 }

@@ -2,8 +2,8 @@
  *
  * It is static, since an image may have no libc, and does what must work
  * there without an interpreter: start the bundle's Python (python.c), wait
- * for ports (probe.c, listeners.c), and carry the guest channel for an engine
- * that is not on this machine (relay.c). The role is chosen by argv[0] or, for
+ * for ports (probe.c, listeners.c), carry the guest channel for an engine that
+ * is not on this machine (relay.c), and be process 1 (init.c). The role is chosen by argv[0] or, for
  * another name than python's, by the first argument.
  *
  * One thread; every role returns the exit code of the process and reports on
@@ -34,6 +34,10 @@ int lev_probe_main(int argc, char **argv);
  * abstract unix socket NAME, for which it waits, and says $LEV_TOKEN to it
  * first, if there is one. */
 int lev_relay_main(int argc, char **argv);
+
+/* init [--] PROGRAM [ARGUMENT…] : runs it, hands signals on, reaps orphans,
+ * and ends as it ended (128 + n by signal n). */
+int lev_init_main(int argc, char **argv);
 
 /* A number of an argument, 1 … max; -1 with INVALID naming `what`. */
 int lev_arg_number(const char *text, const char *what, long max, long *out,
