@@ -1,11 +1,14 @@
 #include "sha256.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "sha256_internal.h"
+
 /* The first 32 bits of the fractional parts of the cube roots of the first 64
  * primes. */
-static const uint32_t k[64] = {
+const uint32_t lev_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
     0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
     0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
@@ -49,9 +52,9 @@ compress(uint32_t state[8], const uint8_t *block)
     expand(block, w);
     memcpy(s, state, sizeof(s));
     for (int i = 0; i < 64; i++) {
-        uint32_t t1 = s[7] +
-                      (rotate(s[4], 6) ^ rotate(s[4], 11) ^ rotate(s[4], 25)) +
-                      ((s[4] & s[5]) ^ (~s[4] & s[6])) + k[i] + w[i];
+        uint32_t t1 =
+            s[7] + (rotate(s[4], 6) ^ rotate(s[4], 11) ^ rotate(s[4], 25)) +
+            ((s[4] & s[5]) ^ (~s[4] & s[6])) + lev_sha256_k[i] + w[i];
         uint32_t t2 = (rotate(s[0], 2) ^ rotate(s[0], 13) ^ rotate(s[0], 22)) +
                       ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
 
@@ -62,6 +65,29 @@ compress(uint32_t state[8], const uint8_t *block)
     for (int i = 0; i < 8; i++) {
         state[i] += s[i];
     }
+}
+
+static void
+portable(uint32_t state[8], const uint8_t *data, size_t n)
+{
+    for (; n > 0; n--, data += 64) {
+        compress(state, data);
+    }
+}
+
+typedef void blocks_fn(uint32_t state[8], const uint8_t *data, size_t n);
+
+static void
+blocks(uint32_t state[8], const uint8_t *data, size_t n)
+{
+    static _Atomic(blocks_fn *) chosen;
+    blocks_fn *fn = atomic_load_explicit(&chosen, memory_order_relaxed);
+
+    if (fn == NULL) { /* two threads at once come to the same result */
+        fn = lev_sha256_ni_usable() ? lev_sha256_ni : portable;
+        atomic_store_explicit(&chosen, fn, memory_order_relaxed);
+    }
+    fn(state, data, n);
 }
 
 void
@@ -79,18 +105,24 @@ void
 lev_sha256_update(struct lev_sha256 *h, const void *data, size_t len)
 {
     const uint8_t *from = data;
+    size_t have = h->len % 64, n = have == 0 ? 0 : 64 - have;
 
-    while (len > 0) {
-        size_t have = h->len % 64, n = 64 - have;
-
-        n = n < len ? n : len;
+    n = n < len ? n : len;
+    h->len += len;
+    if (n > 0) {
         memcpy(h->block + have, from, n);
-        h->len += n;
-        from += n;
-        len -= n;
-        if (have + n == 64) {
-            compress(h->state, h->block);
+        if (have + n < 64) {
+            return;
         }
+        blocks(h->state, h->block, 1);
+    }
+    from += n;
+    len -= n;
+    if (len >= 64) {
+        blocks(h->state, from, len / 64);
+    }
+    if (len % 64 > 0) {
+        memcpy(h->block, from + len - len % 64, len % 64);
     }
 }
 
