@@ -102,7 +102,9 @@ maker_add(struct lev_buf *tar, const struct maker_entry *e)
     snprintf(h + 337, 8, "%07o", e->minor);
     lev_buf_append(tar, h, sizeof(h));
     maker_checksum(tar, at);
-    lev_buf_append(tar, e->data, len);
+    if (len > 0) {
+        lev_buf_append(tar, e->data, len);
+    }
     pad(tar);
     assert(!tar->failed);
 }
@@ -162,7 +164,9 @@ source_read(void *ctx, void *buf, size_t len, struct lev_error *err)
     }
     n = n < len ? n : len;
     n = n < s->step ? n : s->step;
-    memcpy(buf, s->from->data + s->at, n);
+    if (n > 0) {
+        memcpy(buf, s->from->data + s->at, n);
+    }
     s->at += n;
     return (ssize_t)n;
 }
