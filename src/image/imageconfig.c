@@ -7,15 +7,6 @@
 
 #define WORDS_MAX 10000
 
-void
-lev_strv_free(char **v)
-{
-    for (char **p = v; p != NULL && *p != NULL; p++) {
-        free(*p);
-    }
-    free(v);
-}
-
 bool
 lev_is_sha256(const char *digest)
 {

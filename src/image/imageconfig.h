@@ -6,6 +6,7 @@
 #define LEV_IMAGECONFIG_H
 
 #include "imagestore.h"
+#include "strv.h"
 
 #define LEV_IMAGE_LAYERS_MAX 500 /* overlayfs takes as many */
 
@@ -20,13 +21,5 @@ bool lev_is_sha256(const char *digest);
 const char *lev_arch_of_go(const char *arch, const char *variant);
 /* Of this machine, in Go's words. */
 const char *lev_arch_here(void);
-
-void lev_strv_free(char **v); /* NULL is fine */
-static inline void
-lev_strv_freep(char ***v)
-{
-    lev_strv_free(*v);
-}
-#define _cleanup_strv_ _cleanup_(lev_strv_freep)
 
 #endif
