@@ -94,7 +94,9 @@ open_explicit(const struct lev_engine_config *config, const char *url,
               const char *reason, const struct lev_scope *scope,
               struct lev_error *err)
 {
-    struct lev_engine *e = lev_docker_open(url, config, scope, err);
+    struct lev_engine *e = strncmp(url, "oci:", 4) == 0
+                               ? lev_oci_open(url, config, scope, err)
+                               : lev_docker_open(url, config, scope, err);
 
     if (e == NULL) {
         lev_error_wrap(err, "%s", reason);

@@ -17,6 +17,7 @@
 #include "buf.h"
 #include "log.h"
 #include "scope.h"
+#include "strv.h"
 #include <bson/bson.h>
 #include <sys/types.h>
 
@@ -259,6 +260,9 @@ struct lev_engine_config {
     bool tls_verify;           /* DOCKER_TLS_VERIFY */
     const char
         *tls_cert_path; /* DOCKER_CERT_PATH: ca.pem, cert.pem, key.pem */
+    /* Where lev-reaper and lev-launcher are; NULL: in bin/ beside the library
+     * that this code is in. */
+    const char *bin_dir;
 };
 
 /* Connects and negotiates the version. `url` is unix://PATH, tcp://HOST:PORT,
@@ -268,6 +272,13 @@ struct lev_engine *lev_docker_open(const char *url,
                                    const struct lev_scope *scope,
                                    struct lev_error *err);
 
+/* Containers without a daemon: starts their helper. `url` is oci: or oci:/DIR,
+ * the directory of the image store and of all that lies on disk. */
+struct lev_engine *lev_oci_open(const char *url,
+                                const struct lev_engine_config *config,
+                                const struct lev_scope *scope,
+                                struct lev_error *err);
+
 struct lev_engine *lev_engine_ref(struct lev_engine *e);
 void lev_engine_unref(struct lev_engine *e); /* NULL is fine */
 
@@ -275,10 +286,5 @@ void lev_image_deinit(struct lev_image *image);
 #define _cleanup_image_ _cleanup_(lev_image_deinit)
 void lev_mount_deinit(struct lev_mount *mount);
 void lev_listed_free(struct lev_listed *list);
-
-/* Arrays of strings that end with NULL. */
-char **lev_strv_copy(const char *const *v); /* NULL when out of memory */
-void lev_strv_free(char **v);
-size_t lev_strv_len(const char *const *v); /* of NULL: 0 */
 
 #endif

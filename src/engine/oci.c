@@ -1,0 +1,325 @@
+#include "oci.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+
+#include "subprocess.h"
+
+#define OPEN_TIMEOUT (30 * LEV_SECOND)
+#define ROOT_DIR "/var/lib/levrt/oci"
+
+/* ---- where things are ---- */
+
+static int
+find_in_path(const char *name, char **path)
+{
+    const char *dirs = getenv("PATH");
+
+    /* A daemon-less machine's PATH may lack the places of root's programs. */
+    for (const char *p = dirs == NULL ? "/usr/bin:/usr/sbin" : dirs;;) {
+        size_t len = strcspn(p, ":");
+
+        if (asprintf(path, "%.*s/%s", (int)len, p, name) < 0) {
+            *path = NULL;
+            return -1;
+        }
+        if (access(*path, X_OK) == 0) {
+            return 0;
+        }
+        free(lev_steal(*path));
+        if (p[len] == '\0') {
+            return -1;
+        }
+        p += len + 1;
+    }
+}
+
+static int
+find_runtime(struct lev_oci *o, struct lev_error *err)
+{
+    o->is_crun = find_in_path("crun", &o->runtime) == 0;
+    if (o->is_crun || find_in_path("runc", &o->runtime) == 0) {
+        return 0;
+    }
+    return lev_error_set(
+        err, LEV_E_ENGINE_UNAVAILABLE, 0,
+        "no OCI runtime in PATH: install crun (Debian, Ubuntu: apt install "
+        "crun; Fedora: dnf install crun; Arch: pacman -S crun; Alpine: apk "
+        "add crun) or runc");
+}
+
+/* The programs that come with this library: bin/ beside it, or `bin_dir`. */
+static int
+find_program(const char *bin_dir, const char *name, char **path,
+             struct lev_error *err)
+{
+    Dl_info info;
+    const char *slash;
+
+    if (bin_dir != NULL) {
+        if (asprintf(path, "%s/%s", bin_dir, name) < 0) {
+            *path = NULL;
+        }
+    }
+    else if (dladdr(&lev_engine_oci, &info) != 0 &&
+             (slash = strrchr(info.dli_fname, '/')) != NULL)
+    {
+        if (asprintf(path, "%.*s/bin/%s", (int)(slash - info.dli_fname),
+                     info.dli_fname, name) < 0)
+        {
+            *path = NULL;
+        }
+    }
+    if (*path == NULL) {
+        return lev_error_nomem(err, name);
+    }
+    if (access(*path, X_OK) < 0) {
+        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, errno,
+                             "%s: %s; is levrt installed whole?", *path,
+                             strerrordesc_np(errno));
+    }
+    return 0;
+}
+
+static int
+choose_dir(struct lev_oci *o, const char *url, struct lev_error *err)
+{
+    const char *given = url + strlen("oci:");
+    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+
+    if (*given == '/') {
+        o->dir = strdup(given);
+    }
+    else if (*given != '\0') {
+        return lev_error_set(err, LEV_E_INVALID, 0,
+                             "engine '%.300s': expected oci: or oci:/absolute/"
+                             "directory",
+                             url);
+    }
+    else if (geteuid() == 0) {
+        o->dir = strdup(ROOT_DIR);
+    }
+    else if (asprintf(&o->dir, "%s%s/levrt/oci",
+                      data != NULL   ? data
+                      : home != NULL ? home
+                                     : "",
+                      data != NULL ? "" : "/.local/share") < 0)
+    {
+        o->dir = NULL;
+    }
+    return o->dir == NULL ? lev_error_nomem(err, "engine") : 0;
+}
+
+static int
+make_dirs(const char *path, mode_t mode, struct lev_error *err)
+{
+    _cleanup_free_ char *part = strdup(path);
+
+    if (part == NULL) {
+        return lev_error_nomem(err, "engine");
+    }
+    for (char *p = part + 1;; p++) {
+        char kept = *p;
+
+        if (kept != '/' && kept != '\0') {
+            continue;
+        }
+        *p = '\0';
+        if (mkdir(part, kept == '\0' ? mode : 0755) < 0 && errno != EEXIST) {
+            return lev_error_errno(err, "make the directory %s", part);
+        }
+        *p = kept;
+        if (kept == '\0') {
+            return 0;
+        }
+    }
+}
+
+static int
+make_store(struct lev_oci *o, struct lev_error *err)
+{
+    char path[LEV_OCI_PATH_MAX];
+
+    if (make_dirs(o->dir, 0711, err) < 0 ||
+        lev_oci_random_hex(o->tag, LEV_TAG_MAX, err) < 0)
+    {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "%s/empty", o->dir);
+    if (make_dirs(path, 0755, err) < 0) {
+        return -1;
+    }
+    if (asprintf(&o->cache, "%s/cache", o->dir) < 0) {
+        o->cache = NULL;
+        return lev_error_nomem(err, "engine");
+    }
+    if (asprintf(&o->session, "%s/sessions/%s", o->dir, o->tag) < 0) {
+        o->session = NULL;
+        return lev_error_nomem(err, "engine");
+    }
+    return make_dirs(o->cache, 0700, err);
+}
+
+/* ---- opening ---- */
+
+static int
+take_info(struct lev_oci *o, const struct lev_scope *scope,
+          struct lev_error *err)
+{
+    const char *const argv[] = {o->runtime, "--version", NULL};
+    _cleanup_buf_ struct lev_buf out = {0}, words = {0};
+    struct lev_engine_info *info = &o->base.info;
+    struct utsname host;
+    int status;
+
+    if (lev_subprocess_run(scope, argv, NULL, &out, &words, &status, err) < 0)
+    {
+        return -1;
+    }
+    if (status != 0) {
+        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, status,
+                             "%s does not work: %.300s", o->runtime,
+                             lev_buf_text(&words));
+    }
+    uname(&host);
+    snprintf(info->name, sizeof(info->name), "oci");
+    /* "crun version 1.8.1" */
+    snprintf(info->version, sizeof(info->version), "%.*s",
+             (int)strcspn(lev_buf_text(&out), "\n"), lev_buf_text(&out));
+    snprintf(info->api, sizeof(info->api), "none");
+    snprintf(info->os, sizeof(info->os), "linux");
+    snprintf(info->arch, sizeof(info->arch), "%.31s", host.machine);
+    return 0;
+}
+
+static void
+oci_destroy(struct lev_engine *e)
+{
+    struct lev_oci *o = lev_oci_of(e);
+
+    lev_helper_stop(o->helper);
+    while (o->containers != NULL) {
+        struct lev_oci_container *c = o->containers;
+
+        o->containers = c->next;
+        lev_oci_leave(o, c);
+        lev_oci_container_unref(c);
+    }
+    lev_oci_networks_free(o->networks);
+    lev_imagestore_close(o->images);
+    pthread_mutex_destroy(&o->mutex);
+    free(o->docker_config);
+    free(o->dir);
+    free(o->session);
+    free(o->cache);
+    free(o->runtime);
+    free(o->init);
+    free(o->reaper);
+    free(o->base.url);
+    free(o);
+}
+
+static int
+oci_ping(struct lev_engine *e, const struct lev_scope *scope,
+         struct lev_error *err)
+{
+    struct lev_error answer;
+
+    /* A name that no container has: the answer says that somebody is there. */
+    if (lev_helper_call(lev_oci_of(e)->helper, scope,
+                        json_pack("{s:s, s:s}", "op", "inspect", "name", "~"),
+                        NULL, 0, NULL, &answer) < 0 &&
+        answer.code != LEV_E_NOT_FOUND)
+    {
+        *err = answer;
+        return -1;
+    }
+    return 0;
+}
+
+static int
+open_all(struct lev_oci *o, const struct lev_engine_config *config,
+         const struct lev_scope *scope, struct lev_error *err)
+{
+    const char *bin = config->bin_dir;
+
+    if (config->docker_config != NULL) {
+        o->docker_config = strdup(config->docker_config);
+    }
+    if (choose_dir(o, o->base.url, err) < 0 || find_runtime(o, err) < 0 ||
+        find_program(bin, "lev-reaper", &o->reaper, err) < 0 ||
+        find_program(bin, "lev-launcher", &o->init, err) < 0 ||
+        take_info(o, scope, err) < 0 || make_store(o, err) < 0)
+    {
+        return -1;
+    }
+    o->images = lev_imagestore_open(o->dir, NULL, err);
+    if (o->images == NULL) {
+        return -1;
+    }
+    o->helper =
+        lev_helper_start(o->reaper, o->dir, o->tag, o->runtime, scope, err);
+    return o->helper == NULL ? -1 : 0;
+}
+
+struct lev_engine *
+lev_oci_open(const char *url, const struct lev_engine_config *config,
+             const struct lev_scope *scope, struct lev_error *err)
+{
+    struct lev_scope bounded = lev_scope_within(scope, OPEN_TIMEOUT);
+    struct lev_oci *o = calloc(1, sizeof(*o));
+
+    if (o == NULL) {
+        lev_error_nomem(err, "engine");
+        return NULL;
+    }
+    o->base.ops = &lev_engine_oci;
+    o->base.refs = 1;
+    o->base.log = config->log;
+    pthread_mutex_init(&o->mutex, NULL);
+    o->base.url = strdup(url);
+    if (o->base.url == NULL || open_all(o, config, &bounded, err) < 0) {
+        oci_destroy(&o->base);
+        lev_error_wrap(err, "engine %s", url);
+        return NULL;
+    }
+    return &o->base;
+}
+
+const struct lev_engine_ops lev_engine_oci = {
+    .name = "oci",
+    .destroy = oci_destroy,
+    .ping = oci_ping,
+    .image_inspect = lev_oci_image_inspect,
+    .image_pull = lev_oci_image_pull,
+    .image_empty = lev_oci_image_empty,
+    .image_remove = lev_oci_image_remove,
+    .runtime_mount = lev_oci_runtime_mount,
+    .create = lev_oci_create,
+    .put = lev_oci_put,
+    .exists = lev_oci_exists,
+    .get = lev_oci_get,
+    .commit = lev_oci_commit,
+    .attach = lev_oci_attach,
+    .start = lev_oci_start,
+    .poll = lev_oci_poll,
+    .detach = lev_oci_detach,
+    .signal = lev_oci_signal,
+    .inspect = lev_oci_inspect,
+    .address = lev_oci_address,
+    .remove = lev_oci_remove,
+    .list = lev_oci_list,
+    .exec_start = lev_oci_exec_start,
+    .exec_fd = lev_oci_exec_fd,
+    .exec_recv = lev_oci_exec_recv,
+    .exec_send = lev_oci_exec_send,
+    .exec_code = lev_oci_exec_code,
+    .exec_close = lev_oci_exec_close,
+    .network_create = lev_oci_network_create,
+    .network_remove = lev_oci_network_remove,
+    .network_list = lev_oci_network_list,
+};

@@ -1,0 +1,285 @@
+#include "cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#define ROOT "/sys/fs/cgroup"
+#define DEPTH_MAX 32 /* a container can nest them; deeper ones are left */
+
+static long
+magic_of(const char *path)
+{
+    struct statfs fs;
+
+    return statfs(path, &fs) < 0 ? 0 : (long)fs.f_type;
+}
+
+static void
+closedirp(DIR **dir)
+{
+    if (*dir != NULL) {
+        closedir(*dir);
+    }
+}
+#define _cleanup_dir_ _cleanup_(closedirp)
+
+static bool
+add_root(struct lev_cgroups *cg, const char *name)
+{
+    if (cg->n == LEV_HIERARCHIES_MAX ||
+        snprintf(cg->roots[cg->n], sizeof(cg->roots[0]), ROOT "%s%s",
+                 *name == '\0' ? "" : "/", name) >= (int)sizeof(cg->roots[0]))
+    {
+        return false;
+    }
+    cg->n++;
+    return true;
+}
+
+/* A mount of one controller may have a second name (cpu, cpu,cpuacct): links
+ * are passed over. */
+static void
+add_v1_roots(struct lev_cgroups *cg, DIR *dir)
+{
+    struct dirent *entry;
+
+    while ((entry = readdir(dir)) != NULL) {
+        char path[512];
+
+        if (entry->d_name[0] == '.' || entry->d_type == DT_LNK) {
+            continue;
+        }
+        snprintf(path, sizeof(path), ROOT "/%s", entry->d_name);
+        if (magic_of(path) == CGROUP_SUPER_MAGIC) {
+            add_root(cg, entry->d_name);
+        }
+    }
+}
+
+int
+lev_cgroups_find(struct lev_cgroups *cg, struct lev_error *err)
+{
+    _cleanup_dir_ DIR *dir = NULL;
+
+    *cg = (struct lev_cgroups){.unified = -1};
+    if (magic_of(ROOT) == CGROUP2_SUPER_MAGIC) {
+        cg->unified = 0;
+        add_root(cg, "");
+        return 0;
+    }
+    dir = opendir(ROOT);
+    if (dir != NULL) {
+        add_v1_roots(cg, dir);
+    }
+    if (cg->n == 0) {
+        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
+                             "there are no cgroups at " ROOT
+                             ": mount cgroup2 there");
+    }
+    cg->v1 = true;
+    if (magic_of(ROOT "/unified") == CGROUP2_SUPER_MAGIC) {
+        cg->unified = (int)cg->n;
+        add_root(cg, "unified");
+    }
+    return 0;
+}
+
+static bool
+write_text(const char *dir, const char *file, const char *text)
+{
+    _cleanup_close_ int fd = -1;
+    char path[4200];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, file);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+static int64_t
+read_number(const char *dir, const char *file)
+{
+    _cleanup_fclose_ FILE *f = NULL;
+    char path[4200];
+    long long n;
+
+    snprintf(path, sizeof(path), "%s/%s", dir, file);
+    f = fopen(path, "re");
+    return f != NULL && fscanf(f, "%lld", &n) == 1 ? n : -1;
+}
+
+/* The number after `key` in a file of "key number" lines. */
+static int64_t
+read_member(const char *dir, const char *file, const char *key)
+{
+    _cleanup_fclose_ FILE *f = NULL;
+    char path[4200], name[64];
+    long long n;
+
+    snprintf(path, sizeof(path), "%s/%s", dir, file);
+    f = fopen(path, "re");
+    while (f != NULL && fscanf(f, "%63s %lld", name, &n) == 2) {
+        if (strcmp(name, key) == 0) {
+            return n;
+        }
+    }
+    return -1;
+}
+
+/* Calls `fn` for the directory and all below it, the deepest first; true when
+ * all of them were. */
+static bool
+walk(const char *path, int depth, bool (*fn)(const char *path))
+{
+    _cleanup_dir_ DIR *dir = opendir(path);
+    struct dirent *entry;
+    bool all = true;
+
+    if (dir == NULL) {
+        return true;
+    }
+    while ((entry = readdir(dir)) != NULL) {
+        char sub[4096];
+
+        if (entry->d_type != DT_DIR || entry->d_name[0] == '.' ||
+            depth >= DEPTH_MAX ||
+            snprintf(sub, sizeof(sub), "%s/%s", path, entry->d_name) >=
+                (int)sizeof(sub))
+        {
+            continue;
+        }
+        all &= walk(sub, depth + 1, fn);
+    }
+    return fn(path) && all;
+}
+
+static bool
+each_hierarchy(const struct lev_cgroups *cg, const char *path,
+               bool (*fn)(const char *path))
+{
+    bool all = true;
+
+    for (size_t i = 0; i < cg->n; i++) {
+        char dir[4096];
+
+        snprintf(dir, sizeof(dir), "%s/%s", cg->roots[i], path);
+        all &= walk(dir, 0, fn);
+    }
+    return all;
+}
+
+static bool
+kill_members(const char *path)
+{
+    _cleanup_fclose_ FILE *f = NULL;
+    char procs[4200];
+    int pid;
+
+    snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
+    f = fopen(procs, "re");
+    while (f != NULL && fscanf(f, "%d", &pid) == 1) {
+        if (pid > 0) {
+            kill(pid, SIGKILL);
+        }
+    }
+    return true;
+}
+
+/* A frozen process takes its SIGKILL when it is thawed. */
+static bool
+thaw(const char *path)
+{
+    write_text(path, "freezer.state", "THAWED");
+    write_text(path, "cgroup.freeze", "0");
+    return true;
+}
+
+void
+lev_cgroup_kill(const struct lev_cgroups *cg, const char *path)
+{
+    char unified[4096];
+
+    if (cg->unified >= 0) {
+        snprintf(unified, sizeof(unified), "%s/%s", cg->roots[cg->unified],
+                 path);
+        write_text(unified, "cgroup.kill", "1");
+    }
+    each_hierarchy(cg, path, kill_members);
+    each_hierarchy(cg, path, thaw);
+}
+
+static bool
+has_no_members(const char *path)
+{
+    _cleanup_fclose_ FILE *f = NULL;
+    char procs[4200];
+    int pid;
+
+    snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
+    f = fopen(procs, "re");
+    return f == NULL || fscanf(f, "%d", &pid) != 1;
+}
+
+bool
+lev_cgroup_is_empty(const struct lev_cgroups *cg, const char *path)
+{
+    return each_hierarchy(cg, path, has_no_members);
+}
+
+int
+lev_cgroup_freeze(const struct lev_cgroups *cg, const char *path, bool freeze,
+                  struct lev_error *err)
+{
+    for (size_t i = 0; i < cg->n; i++) {
+        char dir[4096];
+
+        snprintf(dir, sizeof(dir), "%s/%s", cg->roots[i], path);
+        if (cg->v1 ? write_text(dir, "freezer.state",
+                                freeze ? "FROZEN" : "THAWED")
+                   : write_text(dir, "cgroup.freeze", freeze ? "1" : "0"))
+        {
+            return 0;
+        }
+    }
+    return lev_error_set(err, LEV_E_ENGINE, 0,
+                         "cannot %s: no freezer among this machine's cgroups",
+                         freeze ? "pause" : "unpause");
+}
+
+void
+lev_cgroup_memory(const struct lev_cgroups *cg, const char *path,
+                  int64_t *peak, bool *oom_killed)
+{
+    *peak = -1;
+    *oom_killed = false;
+    for (size_t i = 0; i < cg->n; i++) {
+        bool v2 = (int)i == cg->unified;
+        int64_t bytes, kills;
+        char dir[4096];
+
+        snprintf(dir, sizeof(dir), "%s/%s", cg->roots[i], path);
+        bytes =
+            read_number(dir, v2 ? "memory.peak" : "memory.max_usage_in_bytes");
+        kills = read_member(dir, v2 ? "memory.events" : "memory.oom_control",
+                            "oom_kill");
+        *peak = bytes > *peak ? bytes : *peak;
+        *oom_killed |= kills > 0;
+    }
+}
+
+static bool
+remove_one(const char *path)
+{
+    return rmdir(path) == 0 || errno == ENOENT;
+}
+
+bool
+lev_cgroup_remove(const struct lev_cgroups *cg, const char *path)
+{
+    return each_hierarchy(cg, path, remove_one);
+}
