@@ -242,6 +242,10 @@ lev_imagestore_find(struct lev_imagestore *s, const char *ref, char id[72],
         rc = lev_names_find(&s->names, name->data, id, err);
         *by_name = rc == 1;
     }
+    /* Content is the same wherever it came from. */
+    if (rc == 0 && r.digest != NULL) {
+        rc = lev_names_find_digest(&s->names, r.digest, id, err);
+    }
     if (rc != 0 || !r.is_id) {
         return rc;
     }
@@ -548,18 +552,51 @@ lev_imagestore_add_image(struct lev_imagestore *s,
 
 /* --- listing --------------------------------------------------------- */
 
-/* Lines to an array of strings. */
+/* "name:tag" with the digest instead of the tag. */
+static void
+append_digest(json_t *array, const char *name, const char *digest)
+{
+    const char *slash = strrchr(name, '/'), *tag = strchr(name, '@');
+    _cleanup_free_ char *text = NULL;
+
+    if (tag == NULL) {
+        tag = strrchr(slash == NULL ? name : slash, ':');
+    }
+    if (tag != NULL &&
+        asprintf(&text, "%.*s@%s", (int)(tag - name), name, digest) >= 0)
+    {
+        json_array_append_new(array, json_string(text));
+    }
+}
+
+static void
+add_names(json_t *one, char *lines, const char *digest)
+{
+    json_t *tags = json_array(), *digests = json_array();
+
+    for (char *save, *p = strtok_r(lines, "\n", &save); p != NULL;
+         p = strtok_r(NULL, "\n", &save))
+    {
+        if (strchr(p, '@') == NULL) {
+            json_array_append_new(tags, json_string(p));
+        }
+        if (*digest != '\0') {
+            append_digest(digests, p, digest);
+        }
+    }
+    json_object_set_new(one, "RepoTags", tags);
+    json_object_set_new(one, "RepoDigests", digests);
+}
+
 static json_t *
-array_of(char *lines, bool digests)
+array_of(char *lines)
 {
     json_t *array = json_array();
 
     for (char *save, *p = strtok_r(lines, "\n", &save); p != NULL;
          p = strtok_r(NULL, "\n", &save))
     {
-        if ((strchr(p, '@') != NULL) == digests) {
-            json_array_append_new(array, json_string(p));
-        }
+        json_array_append_new(array, json_string(p));
     }
     return array;
 }
@@ -568,27 +605,32 @@ static int
 list_one(struct lev_imagestore *s, const char *id, json_t *all,
          struct lev_error *err)
 {
-    _cleanup_buf_ struct lev_buf digest = {0}, names = {0}, again = {0},
-                                 layers = {0};
+    _cleanup_buf_ struct lev_buf digest = {0}, names = {0}, layers = {0};
     int64_t size, created;
     json_t *one;
 
     if (lev_names_image(&s->names, id, &digest, &size, &created, err) < 0 ||
         lev_names_list(&s->names, LEV_NAMES_OF, id, &names, err) < 0 ||
-        lev_names_list(&s->names, LEV_NAMES_OF, id, &again, err) < 0 ||
         lev_names_list(&s->names, LEV_NAMES_LAYERS, id, &layers, err) < 0)
     {
         return -1;
     }
-    one = json_pack(
-        "{s:s, s:s, s:o, s:o, s:I, s:I, s:o}", "Id", id, "Digest",
-        lev_buf_text(&digest), "RepoTags",
-        names.len > 0 ? array_of(names.data, false) : json_array(),
-        "RepoDigests",
-        again.len > 0 ? array_of(again.data, true) : json_array(), "Created",
-        (json_int_t)created, "Size", (json_int_t)size, "Layers",
-        layers.len > 0 ? array_of(layers.data, false) : json_array());
-    return one == NULL || json_array_append_new(all, one) < 0
+    if (names.len == 0) { /* strtok needs a string */
+        lev_buf_putc(&names, '\n');
+    }
+    if (layers.len == 0) {
+        lev_buf_putc(&layers, '\n');
+    }
+    one = json_pack("{s:s, s:s, s:I, s:I}", "Id", id, "Digest",
+                    lev_buf_text(&digest), "Created", (json_int_t)created,
+                    "Size", (json_int_t)size);
+    if (one == NULL || names.failed || layers.failed) {
+        json_decref(one);
+        return lev_error_nomem(err, "list of images");
+    }
+    add_names(one, names.data, lev_buf_text(&digest));
+    json_object_set_new(one, "Layers", array_of(layers.data));
+    return json_array_append_new(all, one) < 0
                ? lev_error_nomem(err, "list of images")
                : 0;
 }

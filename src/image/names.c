@@ -178,18 +178,32 @@ change(struct lev_names *n, const char *sql, const char *a, const char *b,
     return stmt == NULL ? -1 : step(n, stmt, err);
 }
 
-int
-lev_names_find(struct lev_names *n, const char *name, char id[72],
-               struct lev_error *err)
+static int
+find_id(struct lev_names *n, const char *sql, const char *what, char id[72],
+        struct lev_error *err)
 {
-    _cleanup_stmt_ sqlite3_stmt *stmt =
-        prepare(n, "SELECT image FROM names WHERE name = ?", name, NULL, err);
+    _cleanup_stmt_ sqlite3_stmt *stmt = prepare(n, sql, what, NULL, err);
     int rc = stmt == NULL ? -1 : step(n, stmt, err);
 
     if (rc > 0) {
         snprintf(id, 72, "%s", (const char *)sqlite3_column_text(stmt, 0));
     }
     return rc;
+}
+
+int
+lev_names_find(struct lev_names *n, const char *name, char id[72],
+               struct lev_error *err)
+{
+    return find_id(n, "SELECT image FROM names WHERE name = ?", name, id, err);
+}
+
+int
+lev_names_find_digest(struct lev_names *n, const char *digest, char id[72],
+                      struct lev_error *err)
+{
+    return find_id(n, "SELECT id FROM images WHERE digest = ? LIMIT 1", digest,
+                   id, err);
 }
 
 int

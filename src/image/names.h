@@ -32,6 +32,9 @@ int lev_names_find(struct lev_names *n, const char *name, char id[72],
 /* By the beginning of its id, "sha256:…"; INVALID when several begin so. */
 int lev_names_find_id(struct lev_names *n, const char *prefix, char id[72],
                       struct lev_error *err);
+/* By the digest of its manifest. */
+int lev_names_find_digest(struct lev_names *n, const char *digest, char id[72],
+                          struct lev_error *err);
 /* 1 when it is there; `digest` is appended when it has one. */
 int lev_names_image(struct lev_names *n, const char *id,
                     struct lev_buf *digest, int64_t *size, int64_t *created,

@@ -25,8 +25,10 @@ struct lev_registry_config {
 typedef void lev_registry_progress(void *ctx, int64_t done, int64_t total,
                                    const char *text);
 
-/* Pulls `ref` into the store; its id. PULL (kind in the words: auth, stalled,
- * …), IMAGE_NOT_FOUND, IMAGE for what is wrong with the image itself. */
+/* Pulls `ref` into the store; its id. Calls of `progress` come from several
+ * threads, one at a time. PULL (detail: the HTTP status; "no progress" in the
+ * words of a stall), IMAGE_NOT_FOUND, IMAGE for what is wrong with the image
+ * itself, OS for the disk. */
 int lev_registry_pull(const struct lev_registry_config *config,
                       struct lev_imagestore *store,
                       const struct lev_scope *scope,
