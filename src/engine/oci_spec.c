@@ -94,7 +94,9 @@ build_args(const struct lev_oci_spec *s, struct lev_error *err)
 
     if (entry == NULL) {
         entry = (const char *const *)s->image->entrypoint;
-        cmd = cmd == NULL ? (const char *const *)s->image->cmd : cmd;
+        /* An empty one is none, as in Docker. */
+        cmd = cmd == NULL || *cmd == NULL ? (const char *const *)s->image->cmd
+                                          : cmd;
     }
     if (args == NULL || add_strings(args, entry) < 0 ||
         add_strings(args, cmd) < 0) {

@@ -52,6 +52,14 @@ come_back(int ns)
 }
 
 static int
+write_sysctl(const char *path, const char *value)
+{
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    return fd >= 0 && write(fd, value, strlen(value)) > 0 ? 0 : -1;
+}
+
+static int
 loopback_up(struct lev_error *err)
 {
     _cleanup_close_ int nl = lev_netlink_open(err);
@@ -72,6 +80,8 @@ lev_netns_create(struct lev_error *err)
         return lev_error_errno(err, "make a network namespace");
     }
     made = current_ns(err);
+    /* Networks are IPv4 alone: no addresses that nobody gave. */
+    write_sysctl("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     rc = made < 0 ? -1 : loopback_up(err);
     come_back(back);
     return rc < 0 ? -1 : lev_steal_fd(&made);
@@ -129,14 +139,6 @@ nft(const char *rules, struct lev_error *err)
                              "network_mode=\"none\"");
     }
     return -1;
-}
-
-static int
-write_sysctl(const char *path, const char *value)
-{
-    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    return fd >= 0 && write(fd, value, strlen(value)) > 0 ? 0 : -1;
 }
 
 /* ---- the namespace of the session ---- */

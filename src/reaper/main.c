@@ -121,6 +121,8 @@ unshare_mounts(struct reaper *r, struct lev_error *err)
     if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700") < 0) {
         return lev_error_errno(err, "mount a tmpfs at %s", path);
     }
+    /* crun makes a directory there, whatever --root says. */
+    setenv("XDG_RUNTIME_DIR", path, 1);
     /* The descriptor of before leads into the other namespace, where nothing
      * is mounted there. */
     lev_closep(&r->session_fd);
