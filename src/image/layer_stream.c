@@ -247,9 +247,8 @@ lev_layer_stream_next(struct lev_layer_stream *s, struct archive_entry **entry,
     if (lev_scope_check(s->scope, err) < 0) {
         return -1;
     }
-    do {
-        rc = archive_read_next_header(s->tar, entry);
-    } while (rc == ARCHIVE_RETRY);
+    /* ARCHIVE_RETRY is a damaged header, which a layer must not have. */
+    rc = archive_read_next_header(s->tar, entry);
     if (rc == ARCHIVE_EOF) {
         return 0;
     }
