@@ -574,14 +574,16 @@ static int
 await_answer(struct lev_regstream *s, struct lev_error *err)
 {
     for (;;) {
-        int done = lev_http_transfer_done(s->transfer, err);
+        int done;
 
-        if (done < 0) {
-            return -1;
-        }
+        /* A body that broke off already is read to where it did. */
         s->status = lev_http_transfer_status(s->transfer);
-        if (s->status / 100 == 2 || done > 0) {
+        if (s->status / 100 == 2) {
             return 0;
+        }
+        done = lev_http_transfer_done(s->transfer, err);
+        if (done != 0) {
+            return done < 0 ? -1 : 0;
         }
         if (wait_on(s, err) < 0) {
             return -1;
