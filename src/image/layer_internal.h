@@ -107,6 +107,7 @@ int lev_layer_write_whiteout(struct lev_layer_place *p, const char *dir_path,
                              const char *name, struct lev_error *err);
 
 bool lev_layer_is_whiteout(const struct stat *st);
+bool lev_layer_wanted_xattr(const char *name);
 /* "layer: entry 'NAME': …", the name cut and made printable. */
 int lev_layer_error(struct lev_error *err, enum lev_errcode code, int detail,
                     const char *name, const char *fmt, ...) LEV_PRINTF(5, 6);

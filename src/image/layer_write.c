@@ -122,8 +122,8 @@ set_owner(struct lev_layer_place *p, int parent, const char *name,
 
 /* What has a meaning inside a container, and no other: attributes of overlayfs
  * ("trusted.overlay.redirect", …) would let a layer choose what is shown. */
-static bool
-wanted_xattr(const char *name)
+bool
+lev_layer_wanted_xattr(const char *name)
 {
     return (strncmp(name, "user.", 5) == 0 &&
             strncmp(name, "user.overlay.", 13) != 0) ||
@@ -172,7 +172,7 @@ set_xattrs(struct lev_layer_place *p, int fd, int parent, const char *name,
     while (archive_entry_xattr_next(e, &key, &value, &len) == ARCHIVE_OK) {
         int rc;
 
-        if (key == NULL || !wanted_xattr(key)) {
+        if (key == NULL || !lev_layer_wanted_xattr(key)) {
             continue;
         }
         rc = fd >= 0 ? fsetxattr(fd, key, value, len, 0)

@@ -476,6 +476,84 @@ test_empty(void)
     assert(r.entries == 0 && r.size == packed.len);
 }
 
+static void
+pack(struct lev_buf *out, struct lev_layer_result *r)
+{
+    int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    struct lev_error err;
+    struct stat st;
+
+    assert(fd >= 0);
+    must(lev_layer_pack(&forever, dest, fd, r, &err), &err);
+    assert(fstat(fd, &st) == 0 && (uint64_t)st.st_size == r->size);
+    out->len = 0;
+    assert(lev_buf_reserve(out, r->size) != NULL);
+    assert(pread(fd, out->data, r->size, 0) == (ssize_t)r->size);
+    out->len = r->size;
+    close(fd);
+}
+
+/* What was unpacked, packed again and unpacked, is the same. */
+static void
+test_pack(void)
+{
+    _cleanup_buf_ struct lev_buf tar = {0}, packed = {0}, again = {0};
+    struct lev_layer_result r, a, b;
+    struct lev_error err;
+    char digest[72];
+    int fd;
+
+    make_rich(&tar);
+    tar.len -= 1024;
+    ADD(&tar, "etc/.wh.gone");
+    ADD(&tar, "new/.wh..wh..opq");
+    ADD(&tar, "new/caf\xc3\xa9", .data = "n");
+    maker_end(&tar);
+    unpack(&tar, &r);
+    fd = openat(dest, "holes", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    assert(fd >= 0 && pwrite(fd, "x", 1, 1 << 20) == 1);
+    assert(ftruncate(fd, 1ll << 31) == 0);
+    close(fd);
+    fd = openat(dest, "hole", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    assert(fd >= 0 && ftruncate(fd, 1 << 30) == 0);
+    close(fd);
+    pack(&packed, &a);
+    maker_digest(&packed, digest);
+    assert(strcmp(a.digest, digest) == 0 && packed.len < 100000);
+    /* The root itself has no entry. */
+    assert(fchmod(dest, 0751) == 0);
+    unpack(&packed, &r);
+    assert(!r.has_root && holds("new/caf\xc3\xa9", "n"));
+    assert(is_whiteout("etc/gone") && is_opaque("new"));
+    assert(stat_of("holes").st_size == 1ll << 31);
+    assert(stat_of("holes").st_blocks < 64);
+    assert(stat_of("hole").st_size == 1 << 30);
+    assert(stat_of("hole").st_blocks == 0);
+    pack(&again, &b);
+    assert(strcmp(a.digest, b.digest) == 0 && a.entries == b.entries);
+    assert(fchmod(dest, 0751) == 0);
+    {
+        const struct timespec times[2] = {{1500000000, 0}, {1500000000, 0}};
+
+        assert(futimens(dest, times) == 0);
+    }
+    check_rich();
+    fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert(fd >= 0);
+    fails(lev_layer_pack(&forever, dest, fd, &a, &err), &err, LEV_E_OS,
+          "No space left");
+    close(fd);
+    must(lev_tree_remove(dest, "new", &err), &err);
+    assert(mkdirat(dest, "new", 0755) == 0);
+    fd = openat(dest, "new", O_RDONLY | O_CLOEXEC);
+    assert(fsetxattr(fd, "trusted.overlay.redirect", "/x", 2, 0) == 0);
+    close(fd);
+    fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    fails(lev_layer_pack(&forever, dest, fd, &a, &err), &err, LEV_E_IMAGE,
+          "redirect_dir=off");
+    close(fd);
+}
+
 int
 main(void)
 {
@@ -499,6 +577,7 @@ main(void)
     test_sparse();
     test_source_fails();
     test_empty();
+    test_pack();
     lev_closep(&dest);
     must(lev_tree_remove(AT_FDCWD, base, &err), &err);
     return 0;
