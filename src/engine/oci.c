@@ -38,9 +38,34 @@ find_in_path(const char *name, char **path)
     }
 }
 
+/* LEVRT_OCI_RUNTIME: a program's path, or its name in PATH. */
+static int
+given_runtime(struct lev_oci *o, const char *given, struct lev_error *err)
+{
+    const char *slash = strrchr(given, '/');
+
+    if (slash != NULL) {
+        o->runtime = strdup(given);
+    }
+    if (slash == NULL ? find_in_path(given, &o->runtime) < 0
+                      : o->runtime == NULL || access(given, X_OK) < 0)
+    {
+        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, errno,
+                             "LEVRT_OCI_RUNTIME: there is no program %s",
+                             given);
+    }
+    o->is_crun = strcmp(slash == NULL ? given : slash + 1, "crun") == 0;
+    return 0;
+}
+
 static int
 find_runtime(struct lev_oci *o, struct lev_error *err)
 {
+    const char *given = getenv("LEVRT_OCI_RUNTIME");
+
+    if (given != NULL && *given != '\0') {
+        return given_runtime(o, given, err);
+    }
     o->is_crun = find_in_path("crun", &o->runtime) == 0;
     if (o->is_crun || find_in_path("runc", &o->runtime) == 0) {
         return 0;
@@ -170,12 +195,15 @@ static int
 take_info(struct lev_oci *o, const struct lev_scope *scope,
           struct lev_error *err)
 {
-    const char *const argv[] = {o->runtime, "--version", NULL};
+    char home[LEV_OCI_PATH_MAX];
+    const char *const argv[] = {"env", home, o->runtime, "--version", NULL};
     _cleanup_buf_ struct lev_buf out = {0}, words = {0};
     struct lev_engine_info *info = &o->base.info;
     struct utsname host;
     int status;
 
+    /* crun makes a directory there, even to tell its version. */
+    snprintf(home, sizeof(home), "XDG_RUNTIME_DIR=%s", o->cache);
     if (lev_subprocess_run(scope, argv, NULL, &out, &words, &status, err) < 0)
     {
         return -1;
@@ -253,7 +281,7 @@ open_all(struct lev_oci *o, const struct lev_engine_config *config,
     if (choose_dir(o, o->base.url, err) < 0 || find_runtime(o, err) < 0 ||
         find_program(bin, "lev-reaper", &o->reaper, err) < 0 ||
         find_program(bin, "lev-launcher", &o->init, err) < 0 ||
-        take_info(o, scope, err) < 0 || make_store(o, err) < 0)
+        make_store(o, err) < 0 || take_info(o, scope, err) < 0)
     {
         return -1;
     }

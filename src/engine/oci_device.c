@@ -73,11 +73,11 @@ add_wanted(const json_t *device, json_t *devices, json_t *rules,
 
     if (from == NULL || to == NULL || access == NULL || stat(from, &st) < 0) {
         return lev_error_set(
-            err, LEV_E_INVALID, errno, "option 'devices': %s: %s",
+            err, LEV_E_ENGINE, errno, "option 'devices': %s: %s",
             from == NULL ? "?" : from, strerrordesc_np(errno));
     }
     if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        return lev_error_set(err, LEV_E_INVALID, 0,
+        return lev_error_set(err, LEV_E_ENGINE, 0,
                              "option 'devices': %s is no device", from);
     }
     add_node(devices, to, &st);

@@ -182,11 +182,15 @@ set_owner(int fd, const struct archive_entry *e, const char *path,
 {
     struct archive_entry *entry = (struct archive_entry *)e;
 
+    const struct timespec times[2] = {
+        {.tv_nsec = UTIME_OMIT},
+        {archive_entry_mtime(entry), archive_entry_mtime_nsec(entry)}};
+
     if (fchown(fd, (uid_t)archive_entry_uid(entry),
                (gid_t)archive_entry_gid(entry)) < 0 ||
-        fchmod(fd, archive_entry_perm(entry)) < 0)
+        fchmod(fd, archive_entry_perm(entry)) < 0 || futimens(fd, times) < 0)
     {
-        return lev_error_errno(err, "owner and mode of %s", path);
+        return lev_error_errno(err, "owner, mode and time of %s", path);
     }
     return 0;
 }
@@ -237,44 +241,60 @@ unpack_link(struct archive_entry *e, int parent, const char *name,
     return 0;
 }
 
+/* "a/b/" of an archive → "/a/b". */
+static char *
+absolute(const char *name)
+{
+    size_t len = strlen(name);
+    char *path;
+
+    while (len > 0 && name[len - 1] == '/') {
+        len--;
+    }
+    while (len > 0 && *name == '/') {
+        name++;
+        len--;
+    }
+    return asprintf(&path, "/%.*s", (int)len, name) < 0 ? NULL : path;
+}
+
 static int
 unpack_entry(struct archive *a, const struct lev_scope *scope, int root,
              struct archive_entry *e, struct lev_error *err)
 {
-    _cleanup_free_ char *path = NULL;
+    _cleanup_free_ char *path = absolute(archive_entry_pathname(e));
+    _cleanup_free_ char *above = NULL;
     _cleanup_close_ int parent = -1;
-    char *name;
-    size_t len;
+    const char *name;
 
-    if (asprintf(&path, "/%s", archive_entry_pathname(e)) < 0) {
-        path = NULL;
+    if (path == NULL) {
         return lev_error_nomem(err, "path");
-    }
-    len = strlen(path);
-    while (len > 1 && path[len - 1] == '/') {
-        path[--len] = '\0';
     }
     if (archive_entry_filetype(e) == AE_IFDIR) {
         parent = lev_root_mkdirs(root, path, err);
         return parent < 0 ? -1 : set_owner(parent, e, path, err);
     }
-    name = strrchr(path, '/');
-    *name++ = '\0';
-    if (*name == '\0' || strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
-        return lev_error_set(err, LEV_E_INVALID, 0, "bad path in an archive");
+    name = strrchr(path, '/') + 1;
+    above = strndup(path, (size_t)(name - path));
+    if (above == NULL) {
+        return lev_error_nomem(err, "path");
     }
-    parent = lev_root_mkdirs(root, *path == '\0' ? "/" : path, err);
+    if (*name == '\0' || strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
+        return lev_error_set(err, LEV_E_INVALID, 0,
+                             "%s: no name of a file in an archive", path);
+    }
+    parent = lev_root_mkdirs(root, above, err);
     if (parent < 0) {
         return -1;
     }
     switch (archive_entry_filetype(e)) {
     case AE_IFREG:
-        return unpack_file(a, scope, e, parent, name, name, err);
+        return unpack_file(a, scope, e, parent, name, path, err);
     case AE_IFLNK:
-        return unpack_link(e, parent, name, name, err);
+        return unpack_link(e, parent, name, path, err);
     default:
         return lev_error_set(err, LEV_E_INVALID, 0,
-                             "%s: neither file, directory nor link", name);
+                             "%s: neither file, directory nor link", path);
     }
 }
 

@@ -233,7 +233,7 @@ build_limit(const json_t *u, struct lev_error *err)
                          (json_int_t)(soft < 0 ? INT64_MAX : soft), "hard",
                          (json_int_t)(hard < 0 ? INT64_MAX : hard));
     }
-    lev_error_set(err, LEV_E_INVALID, 0,
+    lev_error_set(err, LEV_E_ENGINE, 0,
                   "option 'ulimits': there is no limit '%.60s'", name);
     return NULL;
 }

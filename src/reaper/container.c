@@ -251,6 +251,62 @@ container_create(struct reaper *r, const json_t *request, int *root_fd,
     return 0;
 }
 
+/* The runtime tells of the start before its child has become the init; until
+ * that has blocked the signals that it hands on, a process 1 just loses them.
+ */
+static bool
+init_listens(const struct container *c)
+{
+    const unsigned long long some =
+        1ull << (SIGINT - 1) | 1ull << (SIGTERM - 1);
+    _cleanup_fclose_ FILE *f = NULL;
+    unsigned long long blocked = 0;
+    bool is_init = false;
+    char line[256];
+
+    snprintf(line, sizeof(line), "/proc/%d/status", (int)c->pid);
+    f = fopen(line, "re");
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+        is_init |= strcmp(line, "Name:\tinit\n") == 0;
+        sscanf(line, "SigBlk: %llx", &blocked);
+    }
+    return is_init && (blocked & some) == some;
+}
+
+int
+container_signal(struct container *c, int signo, struct lev_error *err)
+{
+    if (signo < 1 || signo > 64) {
+        return lev_error_set(err, LEV_E_INVALID, 0, "there is no signal %d",
+                             signo);
+    }
+    if (signo == SIGKILL || (c->signals == 0 && init_listens(c))) {
+        return kill(c->pid, signo) < 0
+                   ? lev_error_errno(err, "signal %d", signo)
+                   : 0;
+    }
+    c->signals |= 1ull << (signo - 1);
+    return 0;
+}
+
+bool
+container_deliver(struct container *c)
+{
+    if (c->pid <= 0) {
+        c->signals = 0;
+    }
+    if (c->signals == 0 || !init_listens(c)) {
+        return c->signals != 0;
+    }
+    for (int i = 1; i <= 64; i++) {
+        if (c->signals & 1ull << (i - 1)) {
+            kill(c->pid, i);
+        }
+    }
+    c->signals = 0;
+    return false;
+}
+
 static bool
 is_starting(const struct container *c)
 {

@@ -15,7 +15,7 @@
 
 #include "tree.h"
 
-#define STEP_MS 10 /* between two looks at what is being removed */
+#define STEP_MS 3 /* between two looks at what cannot be done yet */
 #define UNIFIED "/sys/fs/cgroup/unified"
 
 void
@@ -196,7 +196,7 @@ stop(struct reaper *r)
     }
 }
 
-/* True while something is to be removed that cannot be yet. */
+/* True while something is to be done that cannot be yet. */
 static bool
 step(struct reaper *r)
 {
@@ -205,6 +205,7 @@ step(struct reaper *r)
 
     for (struct container *c = r->containers; c != NULL; c = next) {
         next = c->next;
+        busy |= container_deliver(c);
         if (c->removing) {
             busy |= !container_step(c);
         }

@@ -50,6 +50,7 @@ struct container {
     int code, oom;
     int64_t peak, started, finished;
     pid_t pid;
+    uint64_t signals; /* a bit for each that waits for the init */
     struct process *processes;
 };
 
@@ -92,6 +93,10 @@ int container_create(struct reaper *r, const json_t *request, int *root_fd,
 void container_path(const struct container *c, char path[LEV_PATH_MAX]);
 /* "levrt-TAG/NAME" */
 void container_cgroup(const struct container *c, char path[LEV_PATH_MAX]);
+/* To its init, or later when that does not listen yet. */
+int container_signal(struct container *c, int signo, struct lev_error *err);
+/* Hands on what waits; true while something still does. */
+bool container_deliver(struct container *c);
 void container_remove(struct container *c, int reply_fd);
 /* Goes on with its removal; true when it is gone (and freed). */
 bool container_step(struct container *c);

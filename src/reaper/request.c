@@ -88,8 +88,8 @@ do_signal(struct reaper *r, struct lev_packet *p, struct container *c,
         return lev_error_set(err, LEV_E_CONFLICT, 409,
                              "container %s is not running", c->name);
     }
-    if (kill(c->pid, signo) < 0) {
-        return lev_error_errno(err, "signal %d", signo);
+    if (container_signal(c, signo, err) < 0) {
+        return -1;
     }
     *answer = json_object();
     return 0;
