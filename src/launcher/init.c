@@ -79,6 +79,8 @@ lev_init_main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     blocked_set(&blocked);
     sigprocmask(SIG_SETMASK, &blocked, &before);
+    /* Whoever sends signals sees by the name that none is lost any more. */
+    prctl(PR_SET_NAME, LEV_INIT_READY, 0, 0, 0);
     tool = fork();
     if (tool < 0) {
         lev_error_errno(&err, "fork");

@@ -37,6 +37,7 @@ int lev_relay_main(int argc, char **argv);
 
 /* init [--] PROGRAM [ARGUMENT…] : runs it, hands signals on, reaps orphans,
  * and ends as it ended (128 + n by signal n). */
+#define LEV_INIT_READY "lev-init" /* its name as soon as it takes signals */
 int lev_init_main(int argc, char **argv);
 
 /* A number of an argument, 1 … max; -1 with INVALID naming `what`. */

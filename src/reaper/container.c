@@ -252,25 +252,18 @@ container_create(struct reaper *r, const json_t *request, int *root_fd,
 }
 
 /* The runtime tells of the start before its child has become the init; until
- * that has blocked the signals that it hands on, a process 1 just loses them.
- */
+ * that takes the signals that it hands on, a process 1 just loses them. It
+ * changes its name then (launcher.h: LEV_INIT_READY). */
 static bool
 init_listens(const struct container *c)
 {
-    const unsigned long long some =
-        1ull << (SIGINT - 1) | 1ull << (SIGTERM - 1);
     _cleanup_fclose_ FILE *f = NULL;
-    unsigned long long blocked = 0;
-    bool is_init = false;
-    char line[256];
+    char name[64] = "";
 
-    snprintf(line, sizeof(line), "/proc/%d/status", (int)c->pid);
-    f = fopen(line, "re");
-    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
-        is_init |= strcmp(line, "Name:\tinit\n") == 0;
-        sscanf(line, "SigBlk: %llx", &blocked);
-    }
-    return is_init && (blocked & some) == some;
+    snprintf(name, sizeof(name), "/proc/%d/comm", (int)c->pid);
+    f = fopen(name, "re");
+    return f != NULL && fgets(name, sizeof(name), f) != NULL &&
+           strcmp(name, "lev-init\n") == 0;
 }
 
 int
