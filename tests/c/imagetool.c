@@ -160,13 +160,16 @@ int
 main(int argc, char **argv)
 {
     _cleanup_imagestore_ struct lev_imagestore *s = NULL;
+    static const struct lev_layer_options squashed = {.squash_owners = true,
+                                                      .user_xattrs = true};
     struct lev_error err;
 
     if (argc < 3) {
         fprintf(stderr, "usage: imagetool STORE COMMAND …\n");
         return 2;
     }
-    s = lev_imagestore_open(argv[1], NULL, &err);
+    s = lev_imagestore_open(
+        argv[1], getenv("LEV_SQUASH") == NULL ? NULL : &squashed, &err);
     if (s == NULL || run(s, argv[2], argv + 3, &err) < 0) {
         fprintf(stderr, "%s %d %s\n", name_of(err.code), err.detail, err.msg);
         return 1;

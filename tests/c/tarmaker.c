@@ -84,9 +84,9 @@ maker_add(struct lev_buf *tar, const struct maker_entry *e)
     }
     at = tar->len;
     memcpy(h, e->name, strnlen(e->name, 100));
-    snprintf(h + 100, 8, "%07o", e->mode == 0 ? 0644 : e->mode);
-    snprintf(h + 108, 8, "%07o", e->uid);
-    snprintf(h + 116, 8, "%07o", e->gid);
+    snprintf(h + 100, 8, "%07o", e->mode == 0 ? 0644 : e->mode & 07777);
+    snprintf(h + 108, 8, "%07o", e->uid & 07777777);
+    snprintf(h + 116, 8, "%07o", e->gid & 07777777);
     snprintf(h + 124, 12, "%011zo", len);
     if (e->size != NULL) {
         memset(h + 124, 0, 12);
@@ -98,8 +98,8 @@ maker_add(struct lev_buf *tar, const struct maker_entry *e)
         memcpy(h + 157, e->link, strnlen(e->link, 100));
     }
     memcpy(h + 257, "ustar\00000", 8);
-    snprintf(h + 329, 8, "%07o", e->major);
-    snprintf(h + 337, 8, "%07o", e->minor);
+    snprintf(h + 329, 8, "%07o", e->major & 07777777);
+    snprintf(h + 337, 8, "%07o", e->minor & 07777777);
     lev_buf_append(tar, h, sizeof(h));
     maker_checksum(tar, at);
     if (len > 0) {

@@ -10,6 +10,8 @@ import hashlib
 import io
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -57,13 +59,13 @@ class Registry:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[str, bytes]] = {}
-        self.instead: dict[str, Callable[["Handler"], None]] = {}
-        self.before: Callable[["Handler"], bool] | None = None
+        self.instead: dict[str, Callable[[Handler], None]] = {}
+        self.before: Callable[[Handler], bool] | None = None
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.over = threading.Event()
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.registry = self
-        self.host = "127.0.0.1:%d" % self.server.server_address[1]
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
 
@@ -458,9 +460,7 @@ class Pulls(unittest.TestCase):
 
     def test_never_whole(self) -> None:
         self.registry.add_image(self.layers)
-        self.registry.instead[self.blob()] = lambda h: self.cut(
-            h, 50_000, ranges=False
-        )
+        self.registry.instead[self.blob()] = lambda h: self.cut(h, 50_000, ranges=False)
         self.fails("PULL", "the connection broke", "times")
         self.assertEqual(self.registry.count(self.blob()), 6)
 
@@ -558,6 +558,151 @@ class Pulls(unittest.TestCase):
         path = f"/v2/name/manifests/{wanted}"
         self.registry.answers[path] = self.registry.answers["/v2/name/manifests/1"]
         self.fails("IMAGE", wanted, args=(f"{self.registry.host}/name@{wanted}",))
+
+    # --- for an ordinary user ---------------------------------------------------
+
+    def test_ordinary_user(self) -> None:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name, kind, mode in (
+                ("shut", tarfile.DIRTYPE, 0o500),
+                ("shut/in", tarfile.DIRTYPE, 0o000),
+                ("shut/.wh.gone", tarfile.REGTYPE, 0o644),
+                ("shut/.wh..wh..opq", tarfile.REGTYPE, 0o644),
+                ("null", tarfile.CHRTYPE, 0o666),
+                ("file", tarfile.REGTYPE, 0o4711),
+            ):
+                info = tarfile.TarInfo(name)
+                info.type, info.mode, info.uid, info.gid = kind, mode, 1000, 5
+                info.devmajor, info.devminor = 1, 3
+                tar.addfile(info)
+        self.registry.add_image([out.getvalue()])
+        os.chmod(self.dir.name, 0o755)
+        os.mkdir(self.store)
+        os.chown(self.store, 65534, 65534)
+
+        def as_nobody(*args: str) -> str:
+            done = subprocess.run(
+                [os.environ["IMAGETOOL"], self.store, *args],
+                env={**os.environ, "DOCKER_CONFIG": "/none", "LEV_SQUASH": "1"},
+                user=65534,
+                group=65534,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        as_nobody("pull", self.image)
+        root = Path(as_nobody("get", self.image).split("\n")[1])
+        self.assertEqual(root.joinpath("shut").stat().st_mode, 0o40500)
+        self.assertEqual(root.joinpath("file").stat().st_mode, 0o104711)
+        self.assertEqual(root.joinpath("file").stat().st_uid, 65534)
+        self.assertFalse(root.joinpath("null").exists())
+        gone = root.joinpath("shut/gone").stat()
+        self.assertEqual((gone.st_mode & 0o170000, gone.st_rdev), (0o020000, 0))
+        opaque = os.getxattr(root / "shut", "user.overlay.opaque")
+        self.assertEqual(opaque, b"y")
+        as_nobody("rm", self.image)
+        self.assertEqual(os.listdir(self.store + "/layers"), [])
+        self.assertEqual(os.listdir(self.store + "/tmp"), [])
+
+
+REAL = [shutil.which(name) for name in ("docker-registry", "skopeo", "zstd")]
+
+
+@unittest.skipUnless(all(REAL), "needs docker-registry, skopeo, zstd")
+class RealRegistry(unittest.TestCase):
+    """The field's own registry, with images pushed by the field's own client."""
+
+    def setUp(self) -> None:
+        dir = tempfile.TemporaryDirectory(prefix="lev-registry-")
+        self.addCleanup(dir.cleanup)
+        self.dir = dir.name
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{s.getsockname()[1]}"
+        config = {
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": self.dir + "/data"}},
+            "http": {"addr": self.host},
+        }
+        Path(self.dir, "config.yml").write_text(json.dumps(config))
+        process = subprocess.Popen(
+            ["docker-registry", "serve", self.dir + "/config.yml"], stdout=-3, stderr=-3
+        )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        while process.poll() is None:
+            with socket.socket() as s:
+                if s.connect_ex(self.address) == 0:
+                    break
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.host.partition(":")
+        return host, int(port)
+
+    def layout(self, arch: str, pack: str) -> tuple[str, bytes]:
+        """An OCI layout of one layer; its directory and the layer."""
+        layer = layer_of(arch, 200_000)
+        packed = subprocess.run([pack, "-c"], input=layer, capture_output=True).stdout
+        dir = Path(self.dir, arch)
+        dir.joinpath("blobs/sha256").mkdir(parents=True)
+
+        def put(data: bytes, kind: str) -> dict[str, object]:
+            dir.joinpath("blobs/sha256", digest(data)[7:]).write_bytes(data)
+            return {"mediaType": kind, "digest": digest(data), "size": len(data)}
+
+        oci = "application/vnd.oci.image."
+        config = {
+            "architecture": arch,
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": oci + "manifest.v1+json",
+            "config": put(json.dumps(config).encode(), oci + "config.v1+json"),
+            "layers": [put(packed, oci + "layer.v1.tar+" + pack)],
+        }
+        entry = put(json.dumps(manifest).encode(), oci + "manifest.v1+json")
+        index = {"schemaVersion": 2, "manifests": [entry]}
+        dir.joinpath("index.json").write_text(json.dumps(index))
+        dir.joinpath("oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        return str(dir), layer
+
+    def tool(self, *args: str) -> list[str]:
+        done = subprocess.run(
+            [os.environ["IMAGETOOL"], self.dir + "/store", *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.split("\n")
+
+    def test_pushed(self) -> None:
+        arch = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+        for form in ("oci", "v2s2"):
+            for pack in ("gzip", "zstd") if form == "oci" else ("gzip",):
+                dir, layer = self.layout(arch, pack)
+                image = f"{self.host}/some/where:{form}-{pack}"
+                subprocess.run(
+                    ["skopeo", "copy", "-q", "--dest-tls-verify=false"]
+                    + ["--format", form, f"oci:{dir}", f"docker://{image}"],
+                    check=True,
+                )
+                shutil.rmtree(dir)
+                self.tool("pull", image)
+                root = self.tool("get", image)[1]
+                with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+                    file = tar.extractfile(arch)
+                    assert file is not None
+                    self.assertEqual(Path(root, arch).read_bytes(), file.read())
+                self.tool("rm", image)
 
 
 if __name__ == "__main__":
