@@ -166,10 +166,14 @@ build_env(const struct lev_oci_spec *s, const struct lev_oci_user *user,
 static json_t *
 build_user(const struct lev_oci_user *user)
 {
-    json_t *groups = json_array();
+    /* The primary one is among them: a file that denies its group something
+     * must not be open to who has left that group (CVE-2022-36109). */
+    json_t *groups = json_pack("[I]", (json_int_t)user->gid);
 
     for (size_t i = 0; i < user->groups_n; i++) {
-        json_array_append_new(groups, json_integer(user->groups[i]));
+        if (user->groups[i] != user->gid) {
+            json_array_append_new(groups, json_integer(user->groups[i]));
+        }
     }
     return json_pack("{s:I, s:I, s:o}", "uid", (json_int_t)user->uid, "gid",
                      (json_int_t)user->gid, "additionalGids", groups);
