@@ -188,7 +188,9 @@ lev_helper_call(struct lev_helper *h, const struct lev_scope *scope,
     mine = pair[0];
     theirs = pair[1];
     all[0] = theirs;
-    memcpy(all + 1, fds, n * sizeof(int));
+    for (size_t i = 0; i < n; i++) {
+        all[i + 1] = fds[i];
+    }
     if (lev_packet_send(h->sock, scope, body, all, n + 1, err) < 0) {
         return err->code == LEV_E_OS &&
                        (err->detail == EPIPE || err->detail == ECONNRESET)

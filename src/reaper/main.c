@@ -322,6 +322,9 @@ tear_down(struct reaper *r)
         snprintf(path, sizeof(path), "sessions/%s", r->tag);
         lev_tree_remove(r->store_fd, path, &err);
     }
+    lev_closep(&r->session_fd);
+    lev_closep(&r->store_fd);
+    free(r->session_dir);
 }
 
 static int

@@ -9,7 +9,7 @@
 
 #define IMAGE "levrt-test/busybox:1"
 
-static unsigned serial;
+static atomic_uint serial;
 
 struct lev_scope
 oci_soon(void)

@@ -101,9 +101,12 @@ test_isolation(void)
           NULL, "refused\n");
     check("echo x > /proc/sys/kernel/core_pattern 2>/dev/null || echo refused",
           NULL, "refused\n");
-    check("ip link | grep -c ': lo'; ip link | grep -c eth0; true", NULL, "1\n0\n");
+    check("ip link | grep -c ': lo'; ip link | grep -c eth0; true", NULL,
+          "1\n0\n");
     check("sleep 0; ls /proc > /list; grep -c ^[0-9] /list", NULL, "3\n");
-    check("ls -A /proc/acpi /sys/firmware 2>/dev/null | grep -v : | grep .; true", NULL, "");
+    check("ls -A /proc/acpi /sys/firmware 2>/dev/null | grep -v : | grep .; "
+          "true",
+          NULL, "");
 }
 
 static void
@@ -299,6 +302,32 @@ test_remove(void)
     oci_result_deinit(&s.r);
 }
 
+static void *
+run_some(void *unused)
+{
+    for (int i = 0; i < 6; i++) {
+        struct oci_result r;
+
+        oci_run(&f, OCI_SH("echo one; exit 4"), NULL, &r);
+        expect(&r, 4, "one\n");
+        oci_result_deinit(&r);
+    }
+    return NULL;
+}
+
+static void
+test_threads(void)
+{
+    pthread_t threads[8];
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(threads); i++) {
+        assert(pthread_create(&threads[i], NULL, run_some, NULL) == 0);
+    }
+    for (size_t i = 0; i < LEV_ARRAY_LEN(threads); i++) {
+        assert(pthread_join(threads[i], NULL) == 0);
+    }
+}
+
 static size_t
 entries(const char *below)
 {
@@ -329,9 +358,8 @@ main(void)
     test_signals();
     test_exec();
     test_remove();
+    test_threads();
     assert(entries("names") == 0);
-    lev_engine_ref(f.e);
-    lev_engine_unref(f.e);
     oci_fixture_close(&f);
     puts("ok");
     return 0;
