@@ -338,8 +338,9 @@ lev_names_list(struct lev_names *n, enum lev_names_list what, const char *id,
 {
     static const char *const sql[] = {
         [LEV_NAMES_IMAGES] = "SELECT id FROM images ORDER BY created DESC, id",
-        [LEV_NAMES_NAMELESS] = "SELECT id FROM images WHERE NOT EXISTS"
-                               "(SELECT 1 FROM names WHERE image = images.id)",
+        [LEV_NAMES_NAMELESS] =
+            ("SELECT id FROM images WHERE NOT EXISTS"
+             "(SELECT 1 FROM names WHERE image = images.id)"),
         [LEV_NAMES_OF] = "SELECT name FROM names WHERE image = ?",
         [LEV_NAMES_LAYERS] =
             "SELECT diff_id FROM layers WHERE image = ? ORDER BY n",
