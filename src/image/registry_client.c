@@ -113,7 +113,10 @@ is_loopback(const char *host)
     size_t len = strcspn(host, ":/");
 
     return (len == 9 && strncmp(host, "localhost", 9) == 0) ||
-           strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 ||
+           /* "127.example.org" is anybody's. */
+           (strncmp(host, "127.", 4) == 0 &&
+            strspn(host, "0123456789.") == len) ||
+           strncmp(host, "[::1]", 5) == 0 ||
            (len > 10 && strncmp(host + len - 10, ".localhost", 10) == 0);
 }
 
