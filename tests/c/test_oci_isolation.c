@@ -20,8 +20,8 @@ static const char *const same[] = {
     "grep ' /sys sysfs ' /proc/mounts",
     "env | cut -d= -f1 | grep -E '^(PATH|HOME|HOSTNAME)$' | wc -l",
     "ls -A /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | grep -v :",
-    "for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/bus/x "
-    "/proc/irq/x /sys/kernel/x; do touch $f 2>/dev/null && echo $f; done",
+    ("for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/bus/x "
+     "/proc/irq/x /sys/kernel/x; do touch $f 2>/dev/null && echo $f; done"),
     "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
     "cat /proc/sys/net/ipv4/ping_group_range",
     "stat -c '%a %u %g %n' / /dev /dev/shm /dev/null /dev/tty /dev/ptmx",
@@ -38,17 +38,17 @@ static const char *const escapes[] = {
     "echo x > /proc/1/exe && echo out || echo no",
     "echo '|/x' > /proc/sys/kernel/core_pattern && echo out || echo no",
     "echo x > /proc/sysrq-trigger && echo out || echo no",
-    "find=$(ls -d /sys/fs/cgroup/*/release_agent "
-    "/sys/fs/cgroup/release_agent);"
-    " for f in $find; do echo /x > $f && echo out; done; echo no",
+    ("find=$(ls -d /sys/fs/cgroup/*/release_agent "
+     "/sys/fs/cgroup/release_agent); for f in $find; do echo /x > $f && echo "
+     "out; done; echo no"),
     "mount -t proc none /mnt && echo out || echo no",
     "mount -t cgroup -o rdma none /mnt && echo out || echo no",
     "mknod /d b 8 0 && head -c 1 /d && echo out || echo no",
     "mknod /d c 1 1 && head -c 1 /d && echo out || echo no",
     "mknod /d c 10 232 && head -c 1 /d && echo out || echo no",
     "mknod /d b 254 0 && head -c 1 /d && echo out || echo no",
-    "ls -l /proc/self/fd | grep -E '/(proc|sys|var|home|etc)/' && echo out || "
-    "echo no",
+    ("ls -l /proc/self/fd | grep -E '/(proc|sys|var|home|etc)/' && echo out "
+     "|| echo no"),
     "echo -1000 > /proc/self/oom_score_adj && echo out || echo no",
 };
 
