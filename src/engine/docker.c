@@ -149,12 +149,6 @@ parse_url(const char *url, const struct lev_engine_config *config,
                              "unix:///path.sock",
                              url);
     }
-    if (begins(url, "oci:")) {
-        return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
-                             "engine '%.300s': the daemonless engine is not "
-                             "supported yet; use Docker's or Podman's socket",
-                             url);
-    }
     if (!begins(url, "tcp://") && !begins(url, "http://") &&
         !begins(url, "https://"))
     {

@@ -310,8 +310,8 @@ test_urls(void)
     expect_error(&d, LEV_E_INVALID, "a path behind the host", "");
     set(&d.engine, strdup("ssh://host"));
     expect_error(&d, LEV_E_UNSUPPORTED_OPTION, "ssh://host", "ssh -L");
-    set(&d.engine, strdup("oci:"));
-    expect_error(&d, LEV_E_UNSUPPORTED_OPTION, "'oci:'", "not supported yet");
+    set(&d.engine, strdup("oci:here"));
+    expect_error(&d, LEV_E_INVALID, "'oci:here'", "oci:/absolute/directory");
     /* Port 1 of this machine: nobody listens there. */
     set(&d.engine, strdup("tcp://127.0.0.1:1"));
     expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "tcp://127.0.0.1:1", "refused");
