@@ -275,19 +275,19 @@ lev_oci_network_remove(struct lev_engine *e, const struct lev_scope *scope,
 {
     struct lev_oci *o = lev_oci_of(e);
     struct lev_oci_network *n;
-    bool busy;
+    size_t members;
 
     pthread_mutex_lock(&o->mutex);
     n = find(o, id);
-    busy = n != NULL && n->members > 0;
-    if (n != NULL && !busy) {
+    members = n == NULL ? 0 : n->members;
+    if (n != NULL && members == 0) {
         delist(o, n);
     }
     pthread_mutex_unlock(&o->mutex);
-    if (busy) {
+    if (members > 0) {
         return lev_error_set(err, LEV_E_CONFLICT, 409,
                              "remove network %s: %zu containers are on it", id,
-                             n->members);
+                             members);
     }
     if (n == NULL) {
         return 0;
