@@ -71,33 +71,64 @@ drop_layers(struct lev_imagestore *s, struct lev_buf *lines, uint64_t *freed,
     return lev_names_commit(&s->names, err);
 }
 
-/* The image with all that only it has, unless it is in use. In a transaction
- * of its own; 1 when it is gone. */
+/* The image's rows, unless it is in use. `*lock` is to be kept until that is
+ * committed: who gets the image meanwhile must not find it. Its config goes
+ * later, as its layers do. */
 static int
-drop_image(struct lev_imagestore *s, const char *id, struct lev_buf *layers,
-           struct lev_error *err)
+drop_image(struct lev_imagestore *s, const char *id, int *lock,
+           struct lev_buf *layers, struct lev_error *err)
 {
-    _cleanup_close_ int lock = lock_to_remove(s->blobs, id + 7);
-
-    if (lock < 0 && faccessat(s->blobs, id + 7, F_OK, 0) == 0) {
+    *lock = lock_to_remove(s->blobs, id + 7);
+    if (*lock < 0 && faccessat(s->blobs, id + 7, F_OK, 0) == 0) {
         return 0;
     }
-    if (lev_names_list(&s->names, LEV_NAMES_LAYERS, id, layers, err) < 0 ||
-        lev_names_remove_image(&s->names, id, err) < 0)
-    {
-        return -1;
+    return lev_names_list(&s->names, LEV_NAMES_LAYERS, id, layers, err) < 0
+               ? -1
+               : lev_names_remove_image(&s->names, id, err);
+}
+
+/* In a transaction: nobody adds an image with it meanwhile. */
+static int
+drop_config(struct lev_imagestore *s, const char *id, struct lev_error *err)
+{
+    _cleanup_buf_ struct lev_buf digest = {0};
+    int64_t size, created;
+    int rc = lev_names_image(&s->names, id, &digest, &size, &created, err);
+
+    if (rc != 0) {
+        return rc < 0 ? -1 : 0;
     }
-    if (unlinkat(s->blobs, id + 7, 0) < 0 && errno != ENOENT) {
-        return lev_error_errno(err, "image store: remove %s", id);
-    }
-    return 1;
+    return unlinkat(s->blobs, id + 7, 0) == 0 || errno == ENOENT
+               ? 0
+               : lev_error_errno(err, "image store: remove %s", id);
 }
 
 static int
-remove_named(struct lev_imagestore *s, const char *ref, struct lev_buf *layers,
+drop_configs(struct lev_imagestore *s, struct lev_buf *ids,
              struct lev_error *err)
 {
+    char *save, *p = NULL;
+
+    if (lev_names_begin(&s->names, err) < 0) {
+        return -1;
+    }
+    if (ids->len > 0) {
+        p = strtok_r(ids->data, "\n", &save);
+    }
+    for (; p != NULL; p = strtok_r(NULL, "\n", &save)) {
+        if (drop_config(s, p, err) < 0) {
+            return -1;
+        }
+    }
+    return lev_names_commit(&s->names, err);
+}
+
+static int
+remove_named(struct lev_imagestore *s, const char *ref, struct lev_buf *ids,
+             struct lev_buf *layers, struct lev_error *err)
+{
     _cleanup_buf_ struct lev_buf name = {0}, left = {0};
+    _cleanup_close_ int lock = -1;
     bool by_name;
     char id[72];
     int rc;
@@ -114,17 +145,20 @@ remove_named(struct lev_imagestore *s, const char *ref, struct lev_buf *layers,
     {
         return -1;
     }
-    if (left.len == 0 && drop_image(s, id, layers, err) < 0) {
+    if (left.len == 0 && drop_image(s, id, &lock, layers, err) < 0) {
         return -1;
     }
-    return lev_names_commit(&s->names, err);
+    lev_buf_printf(ids, "%s\n", id);
+    return lev_buf_check(ids, "id", err) < 0
+               ? -1
+               : lev_names_commit(&s->names, err);
 }
 
 int
 lev_imagestore_remove(struct lev_imagestore *s, const struct lev_scope *scope,
                       const char *ref, struct lev_error *err)
 {
-    _cleanup_buf_ struct lev_buf layers = {0};
+    _cleanup_buf_ struct lev_buf ids = {0}, layers = {0};
     uint64_t freed = 0;
     int rc;
 
@@ -135,7 +169,8 @@ lev_imagestore_remove(struct lev_imagestore *s, const struct lev_scope *scope,
             return -1;
         }
         in = s;
-        rc = remove_named(s, ref, &layers, err) < 0
+        rc = remove_named(s, ref, &ids, &layers, err) < 0 ||
+                     drop_configs(s, &ids, err) < 0
                  ? -1
                  : drop_layers(s, &layers, &freed, err);
     }
@@ -143,23 +178,39 @@ lev_imagestore_remove(struct lev_imagestore *s, const struct lev_scope *scope,
 }
 
 static int
-drop_nameless(struct lev_imagestore *s, struct lev_error *err)
+drop_if_nameless(struct lev_imagestore *s, const char *id,
+                 struct lev_error *err)
 {
-    _cleanup_buf_ struct lev_buf ids = {0}, layers = {0};
-    char *save, *p;
+    _cleanup_buf_ struct lev_buf names = {0}, layers = {0};
+    _cleanup_close_ int lock = -1;
 
     if (lev_names_begin(&s->names, err) < 0 ||
-        lev_names_list(&s->names, LEV_NAMES_NAMELESS, NULL, &ids, err) < 0)
+        lev_names_list(&s->names, LEV_NAMES_OF, id, &names, err) < 0)
     {
+        return -1;
+    }
+    if (names.len == 0 && drop_image(s, id, &lock, &layers, err) < 0) {
+        return -1;
+    }
+    return lev_names_commit(&s->names, err);
+}
+
+static int
+drop_nameless(struct lev_imagestore *s, struct lev_error *err)
+{
+    _cleanup_buf_ struct lev_buf ids = {0};
+    char *save, *p;
+
+    if (lev_names_list(&s->names, LEV_NAMES_NAMELESS, NULL, &ids, err) < 0) {
         return -1;
     }
     p = ids.len > 0 ? strtok_r(ids.data, "\n", &save) : NULL;
     for (; p != NULL; p = strtok_r(NULL, "\n", &save)) {
-        if (drop_image(s, p, &layers, err) < 0) {
+        if (drop_if_nameless(s, p, err) < 0) {
             return -1;
         }
     }
-    return lev_names_commit(&s->names, err);
+    return 0;
 }
 
 static void
@@ -190,39 +241,14 @@ digests_in(int dirfd, struct lev_buf *lines, struct lev_error *err)
     return lev_buf_check(lines, "list", err);
 }
 
-/* Configs of no image: written in a transaction that was not committed. */
-static int
-drop_configs(struct lev_imagestore *s, struct lev_error *err)
-{
-    _cleanup_buf_ struct lev_buf ids = {0};
-    char *save, *p;
-
-    if (lev_names_begin(&s->names, err) < 0 ||
-        digests_in(s->blobs, &ids, err) < 0) {
-        return -1;
-    }
-    p = ids.len > 0 ? strtok_r(ids.data, "\n", &save) : NULL;
-    for (; p != NULL; p = strtok_r(NULL, "\n", &save)) {
-        _cleanup_buf_ struct lev_buf digest = {0};
-        int64_t size, created;
-        int rc = lev_names_image(&s->names, p, &digest, &size, &created, err);
-
-        if (rc < 0) {
-            return -1;
-        }
-        if (rc == 0) {
-            unlinkat(s->blobs, p + 7, 0);
-        }
-    }
-    return lev_names_commit(&s->names, err);
-}
-
 static int
 prune(struct lev_imagestore *s, uint64_t *freed, struct lev_error *err)
 {
-    _cleanup_buf_ struct lev_buf layers = {0};
+    _cleanup_buf_ struct lev_buf layers = {0}, configs = {0};
 
-    return drop_nameless(s, err) < 0 || drop_configs(s, err) < 0 ||
+    return drop_nameless(s, err) < 0 ||
+                   digests_in(s->blobs, &configs, err) < 0 ||
+                   drop_configs(s, &configs, err) < 0 ||
                    digests_in(s->layers, &layers, err) < 0
                ? -1
                : drop_layers(s, &layers, freed, err);
