@@ -269,14 +269,19 @@ test_reaper_killed(void)
     remove_store(&t);
 }
 
-/* The engine says so, and at once, when its helper is gone. */
+/* The engine says so, and at once, when its helper is gone; the next one on
+ * the same store takes away what that has left. */
 static void
 test_helper_lost(void)
 {
+    const struct lev_engine_config config = {.bin_dir =
+                                                 getenv("LEVRT_TEST_BIN")};
     struct lev_scope scope = oci_soon();
+    struct told t = {0};
     struct oci_fixture f;
+    struct lev_engine *next;
     struct lev_error err;
-    char *id;
+    char *id, url[80];
 
     oci_fixture_open(&f);
     id = oci_make(&f, OCI_SH("true"), NULL, NULL);
@@ -284,7 +289,15 @@ test_helper_lost(void)
     assert(f.e->ops->signal(f.e, &scope, id, SIGTERM, &err) < 0);
     assert(err.code == LEV_E_ENGINE_UNAVAILABLE);
     free(id);
-    oci_fixture_close(&f);
+    snprintf(t.dir, sizeof(t.dir), "%s", f.dir);
+    snprintf(t.tag, sizeof(t.tag), "%s", lev_oci_of(f.e)->tag);
+    lev_engine_unref(f.e);
+    snprintf(url, sizeof(url), "oci:%s", f.dir);
+    next = lev_oci_open(url, &config, &scope, &err);
+    assert(next != NULL);
+    lev_engine_unref(next);
+    check_gone(&t);
+    remove_store(&t);
 }
 
 int
