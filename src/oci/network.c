@@ -388,6 +388,7 @@ lev_net_sweep(const char *tag)
 {
     static const char *const chains[] = {"DOCKER-USER", "FORWARD"};
     struct lev_net net = {.forwards = true};
+    _cleanup_close_ int nl = -1;
     struct lev_error err;
 
     snprintf(net.tag, sizeof(net.tag), "%s", tag);
@@ -396,6 +397,11 @@ lev_net_sweep(const char *tag)
     for (size_t i = 0; i < LEV_ARRAY_LEN(chains); i++) {
         snprintf(net.chain, sizeof(net.chain), "%s", chains[i]);
         forward_rules(&net, "-D", &err);
+    }
+    /* The kernel takes it with its namespace, but when it likes. */
+    nl = lev_netlink_open(&err);
+    if (nl >= 0) {
+        lev_netlink_delete(nl, net.uplink, &err); /* gone already: fine */
     }
 }
 
