@@ -3,8 +3,8 @@
  * It is static, since an image may have no libc, and does what must work
  * there without an interpreter: start the bundle's Python (python.c), wait
  * for ports (probe.c, listeners.c), carry the guest channel for an engine that
- * is not on this machine (relay.c), and be process 1 (init.c). The role is chosen by argv[0] or, for
- * another name than python's, by the first argument.
+ * is not on this machine (relay.c), and be process 1 (init.c). The role is
+ * chosen by argv[0] or, for another name than python's, by the first argument.
  *
  * One thread; every role returns the exit code of the process and reports on
  * standard error.

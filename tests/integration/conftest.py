@@ -10,12 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
-from engines import ENGINES, REMOTE_ENGINES, left_behind, open_engine
+from engines import ENGINES, GATED, REMOTE_ENGINES, left_behind, open_engine
 from images import Images
-
-
-def _params(known):
-    return [pytest.param(name, marks=getattr(pytest.mark, name)) for name in known]
 
 
 def pytest_collection_modifyitems(items):
@@ -36,7 +32,26 @@ def scratch(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="session", autouse=True, params=_params(ENGINES))
+def pytest_generate_tests(metafunc):
+    # A test runs on the engines that have what it asks for.
+    wanted = metafunc.fixturenames
+    names = sorted(ENGINES)
+    if "remote_engine" in wanted:
+        names = [n for n in names if n in REMOTE_ENGINES]
+    if "gate" in wanted:
+        names = [n for n in names if n in GATED]
+    cases = [(n, "local") for n in names]
+    if "place" in wanted:
+        cases += [(n, "remote") for n in names if n in REMOTE_ENGINES]
+    fixtures = ("_engine", "place") if "place" in wanted else ("_engine",)
+    params = [
+        pytest.param(*case[: len(fixtures)], marks=getattr(pytest.mark, case[0]))
+        for case in cases
+    ]
+    metafunc.parametrize(fixtures, params, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _engine(request, scratch):
     engine = open_engine(ENGINES, request.param)
     before = engine.volumes()
@@ -90,9 +105,15 @@ def registry():
 @pytest.fixture(scope="session")
 def remote_engine(engine):
     """The same engine, reached over the network."""
-    if engine.name not in REMOTE_ENGINES:
-        pytest.skip(f"{engine.name} is always on this machine")
     return open_engine(REMOTE_ENGINES, engine.name)
+
+
+@pytest.fixture(scope="session")
+def place(request, engine):
+    """Where a run takes place: on the engine, or there by way of the network."""
+    if request.param == "local":
+        return {}
+    return {"engine": open_engine(REMOTE_ENGINES, engine.name).url}
 
 
 @pytest.fixture(scope="session")

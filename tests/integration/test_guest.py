@@ -30,18 +30,12 @@ ROOTS = {
     "no-capabilities": ("user", {"cap_drop": ["ALL"], **READ_ONLY}),
     "python": ("python", {}),
 }
-HERE_OR_ELSEWHERE = ["local", "remote"]
 
 
 @pytest.fixture(params=ROOTS)
 def root(request, images):
     kind, options = ROOTS[request.param]
     return {"image": images.get(kind) if kind else "", "host_config": options}
-
-
-@pytest.fixture(params=HERE_OR_ELSEWHERE)
-def place(request, remote_engine):
-    return {"engine": remote_engine.url} if request.param == "remote" else {}
 
 
 @pytest.fixture

@@ -9,10 +9,13 @@ socket=$scratch/docker.sock
 tcp=127.0.0.1:2375
 registry=127.0.0.1:5000
 registry_auth=127.0.0.1:5001
+store=$scratch/oci # of the engine without a daemon
+imagetool=$trees/gcc/build/tests/c/imagetool
 
 in_engine() {
     env TMPDIR="$scratch/tmp" \
         LEVRT_TEST_DOCKER="unix://$socket" LEVRT_TEST_DOCKER_TCP="tcp://$tcp" \
+        LEVRT_TEST_OCI="oci:$store" LEVRT_TEST_IMAGETOOL="$imagetool" \
         LEVRT_TEST_REGISTRY="$registry" LEVRT_TEST_REGISTRY_AUTH="$registry_auth" \
         nsenter "--net=/proc/$(cat "$scratch/namespace.pid")/ns/net" -- "$@"
 }
