@@ -581,9 +581,12 @@ class Pulls(unittest.TestCase):
         os.mkdir(self.store)
         os.chown(self.store, 65534, 65534)
 
+        # Where it was built may be closed to others.
+        tool = shutil.copy(os.environ["IMAGETOOL"], self.dir.name)
+
         def as_nobody(*args: str) -> str:
             done = subprocess.run(
-                [os.environ["IMAGETOOL"], self.store, *args],
+                [tool, self.store, *args],
                 env={**os.environ, "DOCKER_CONFIG": "/none", "LEV_SQUASH": "1"},
                 user=65534,
                 group=65534,
