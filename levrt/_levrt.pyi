@@ -80,6 +80,7 @@ class Session:
         store: str,
         data_dir: str,
         tool_registry: str,
+        mirrors: Sequence[str],
         engine: str | None,
         engine_source: str | None,
         bundle_argv: Sequence[str],

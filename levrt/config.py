@@ -24,6 +24,9 @@ class Config:
     engine: URL of the container engine; None: look for one.
     store: URL of the document store, ``sqlite:PATH`` or ``mongodb://…``.
     registry: where images of tools (``.user.tool``) are, ``host[:port]/path``.
+    mirrors: registries that are asked for Docker Hub's images before it, in
+        this order, ``[https://|http://]host[:port]``; by the engine ``oci:``
+        (a daemon has a setting of its own).
     pull_stall_timeout: seconds without progress after which a pull fails.
     ready_timeout: seconds that services and ports have to come up.
     grace: seconds between the stop signal and the kill.
@@ -32,6 +35,7 @@ class Config:
     engine: str | None
     store: str = field(repr=False)  # may hold a password
     registry: str
+    mirrors: tuple[str, ...]
     pull_stall_timeout: float
     ready_timeout: float
     grace: float
@@ -128,6 +132,8 @@ def _refuse_unknown(where: str, found: Mapping[str, Any]) -> None:
 
 def _from_text(key: str, text: str) -> object:
     """A variable's text as a file would give the value."""
+    if _SETTINGS[key] is _mirrors:
+        return [word for word in text.replace(",", " ").split() if word]
     if _SETTINGS[key] not in (_seconds, _seconds_or_zero):
         return text
     try:
@@ -160,6 +166,18 @@ def _registry(value: object, where: str) -> str:
             f" http:// and without / at the ends, not {name!r}"
         )
     return name
+
+
+def _mirrors(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{where}: expected a list of registries, not {value!r}")
+    for mirror in value:
+        host = _text(mirror, where).removeprefix("https://").removeprefix("http://")
+        if not host or "/" in host or "@" in host or " " in host:
+            raise ValueError(
+                f"{where}: expected [https://|http://]host[:port], not {mirror!r}"
+            )
+    return tuple(value)
 
 
 def _seconds(value: object, where: str) -> float:
@@ -200,6 +218,7 @@ _SETTINGS: Mapping[str, Callable[[object, str], Any]] = {
     "engine": _text,
     "store": _store,
     "registry": _registry,
+    "mirrors": _mirrors,
     "pull_stall_timeout": _seconds,
     "ready_timeout": _seconds,
     "grace": _seconds_or_zero,
@@ -210,6 +229,7 @@ _VARIABLES = {
     "LEVRT_STORE": "store",
     "MONGODB_URI": "store",
     "LEVRT_REGISTRY": "registry",
+    "LEVRT_MIRRORS": "mirrors",
     "LEVRT_PULL_STALL_TIMEOUT": "pull_stall_timeout",
     "LEVRT_READY_TIMEOUT": "ready_timeout",
     "LEVRT_GRACE": "grace",
@@ -221,6 +241,7 @@ def _defaults() -> dict[str, Any]:
         "engine": None,
         "store": None,  # a path below the home directory, found when needed
         "registry": "talentsec",
+        "mirrors": (),
         "pull_stall_timeout": 60.0,
         "ready_timeout": 60.0,
         "grace": 10.0,

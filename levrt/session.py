@@ -35,6 +35,7 @@ class Job:
             store=config.store,
             data_dir=_data_dir(config.store),
             tool_registry=config.registry,
+            mirrors=config.mirrors,
             engine=config.engine,
             engine_source=config.sources["engine"],
             bundle_argv=[sys.executable, "-I", _bundle_script(), _cache_dir()],

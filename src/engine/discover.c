@@ -77,6 +77,7 @@ lev_discover_deinit(struct lev_discover *d)
     free(d->cert_path);
     free(d->runtime_dir);
     free(d->home);
+    lev_strv_free(d->mirrors);
     free(d->system_dir);
     *d = (struct lev_discover){0};
 }
@@ -210,6 +211,7 @@ open_named(const struct lev_discover *d, struct lev_log *log,
     const struct lev_engine_config config = {
         .log = log,
         .docker_config = d->docker_config,
+        .mirrors = (const char *const *)d->mirrors,
         .tls_verify = d->tls_verify != NULL,
         .tls_cert_path = d->tls_verify == NULL ? NULL : d->cert_path};
     const struct {
@@ -236,7 +238,9 @@ lev_discover_open(const struct lev_discover *d, struct lev_log *log,
                   const struct lev_scope *scope, struct lev_error *err)
 {
     struct lev_engine_config config = {.log = log,
-                                       .docker_config = d->docker_config};
+                                       .docker_config = d->docker_config,
+                                       .mirrors =
+                                           (const char *const *)d->mirrors};
     _cleanup_free_ char *current = NULL;
     struct lev_engine *e;
     bool found;

@@ -17,7 +17,8 @@ struct lev_discover {
     char *engine; /* engine= of the program or of levrt.toml: a URL */
     char *lev_engine, *docker_host, *docker_context, *docker_config,
         *container_host, *tls_verify, *cert_path, *runtime_dir, *home;
-    char *system_dir;          /* where the system's sockets are: "/var/run" */
+    char **mirrors;   /* of Docker Hub, as engine.h has them; or NULL */
+    char *system_dir; /* where the system's sockets are: "/var/run" */
     const char *engine_source; /* where `engine` comes from, for the log */
 };
 

@@ -257,7 +257,10 @@ struct lev_engine {
 struct lev_engine_config {
     struct lev_log *log;
     const char *docker_config; /* directory of config.json, or NULL */
-    bool tls_verify;           /* DOCKER_TLS_VERIFY */
+    /* Registries that are asked for Docker Hub's images before it, "host",
+     * "http://host:port", …; NULL: none. An engine that fetches by itself. */
+    const char *const *mirrors;
+    bool tls_verify; /* DOCKER_TLS_VERIFY */
     const char
         *tls_cert_path; /* DOCKER_CERT_PATH: ca.pem, cert.pem, key.pem */
     /* Where lev-reaper and lev-launcher are; NULL: in bin/ beside the library

@@ -241,6 +241,7 @@ oci_destroy(struct lev_engine *e)
     lev_imagestore_close(o->images);
     pthread_mutex_destroy(&o->mutex);
     free(o->docker_config);
+    lev_strv_free(o->mirrors);
     free(o->dir);
     free(o->session);
     free(o->cache);
@@ -277,6 +278,12 @@ open_all(struct lev_oci *o, const struct lev_engine_config *config,
 
     if (config->docker_config != NULL) {
         o->docker_config = strdup(config->docker_config);
+    }
+    if (config->mirrors != NULL) {
+        o->mirrors = lev_strv_copy(config->mirrors);
+        if (o->mirrors == NULL) {
+            return lev_error_nomem(err, "mirrors");
+        }
     }
     if (choose_dir(o, o->base.url, err) < 0 || find_runtime(o, err) < 0 ||
         find_program(bin, "lev-reaper", &o->reaper, err) < 0 ||

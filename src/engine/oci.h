@@ -66,6 +66,7 @@ struct lev_oci {
     char *cache;
     char *runtime, *init, *reaper; /* programs */
     char *docker_config;
+    char **mirrors; /* or NULL */
     bool is_crun;
     struct lev_imagestore *images;
     struct lev_helper *helper;

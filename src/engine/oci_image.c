@@ -57,7 +57,9 @@ lev_oci_image_pull(struct lev_engine *e, const struct lev_scope *scope,
 {
     struct lev_oci *o = lev_oci_of(e);
     const struct lev_registry_config config = {
-        .docker_config = o->docker_config, .stall = stall};
+        .docker_config = o->docker_config,
+        .mirrors = (const char *const *)o->mirrors,
+        .stall = stall};
     _cleanup_imageref_ struct lev_imageref r = {0};
     char id[72];
 

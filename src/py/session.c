@@ -641,10 +641,9 @@ levpy_session_current(struct levpy_state *st)
 }
 
 static char **
-strings_of(PyObject *list)
+strings_of(PyObject *list, const char *complaint)
 {
-    _cleanup_pydecref_ PyObject *fast =
-        PySequence_Fast(list, "bundle_argv must be a list of str");
+    _cleanup_pydecref_ PyObject *fast = PySequence_Fast(list, complaint);
     Py_ssize_t n = fast == NULL ? 0 : PySequence_Fast_GET_SIZE(fast);
     char **v;
 
@@ -669,7 +668,7 @@ strings_of(PyObject *list)
 static int
 create_core(Session *self, struct levpy_state *st,
             struct lev_session_config *config, const char *engine,
-            const char *source)
+            const char *source, char ***mirrors)
 {
     struct lev_error err;
 
@@ -677,6 +676,7 @@ create_core(Session *self, struct levpy_state *st,
         levpy_raise(st, &err);
         return -1;
     }
+    config->discover.mirrors = lev_steal(*mirrors);
     self->lane = levpy_lane_new();
     self->sink = self->lane == NULL ? NULL : levpy_log_new(self);
     if (self->sink == NULL) {
@@ -697,35 +697,26 @@ create_core(Session *self, struct levpy_state *st,
 static PyObject *
 Session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"job",
-                               "user",
-                               "store",
-                               "data_dir",
-                               "tool_registry",
-                               "engine",
-                               "engine_source",
-                               "bundle_argv",
-                               "pull_stall",
-                               "ready_timeout",
-                               "grace",
-                               "log",
-                               NULL};
+    static char *keywords[] = {
+        "job",           "user",       "store",         "data_dir",
+        "tool_registry", "mirrors",    "engine",        "engine_source",
+        "bundle_argv",   "pull_stall", "ready_timeout", "grace",
+        "log",           NULL};
     struct levpy_state *st =
         levpy_state(PyType_GetModuleByDef(type, &levpy_module));
     _cleanup_pydecref_ PyObject *made = NULL;
     struct lev_session_config config = {0};
     const char *engine = NULL, *source = NULL;
+    _cleanup_strv_ char **argv = NULL, **mirrors = NULL;
     double stall, ready, grace;
-    PyObject *argv, *log;
+    PyObject *argv_list, *mirror_list, *log;
     Session *self;
-    char **v;
-    int rc;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$ssssszzOdddO:Session",
-                                     keywords, &config.job, &config.user,
-                                     &config.store, &config.data_dir,
-                                     &config.tool_registry, &engine, &source,
-                                     &argv, &stall, &ready, &grace, &log) ||
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "$sssssOzzOdddO:Session", keywords, &config.job,
+            &config.user, &config.store, &config.data_dir,
+            &config.tool_registry, &mirror_list, &engine, &source, &argv_list,
+            &stall, &ready, &grace, &log) ||
         (made = type->tp_alloc(type, 0)) == NULL)
     {
         return NULL;
@@ -736,13 +727,16 @@ Session_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     config.grace = seconds(grace);
     self->log = Py_NewRef(log);
     self->bridge = levpy_bridge_current(st);
-    if (self->bridge == NULL || (v = strings_of(argv)) == NULL) {
+    if (self->bridge == NULL ||
+        (argv = strings_of(argv_list, "bundle_argv must be a list")) == NULL ||
+        (mirrors = strings_of(mirror_list, "mirrors must be a list")) == NULL)
+    {
         return NULL;
     }
-    config.bundle_argv = (const char *const *)v;
-    rc = create_core(self, st, &config, engine, source);
-    lev_strv_free(v);
-    return rc < 0 ? NULL : lev_steal(made);
+    config.bundle_argv = (const char *const *)argv;
+    return create_core(self, st, &config, engine, source, &mirrors) < 0
+               ? NULL
+               : lev_steal(made);
 }
 
 static PyObject *

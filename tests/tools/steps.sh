@@ -1,10 +1,5 @@
-# For tests/run: steps and their logs, packages, Python, build trees, test runs.
+# For tests/run: steps and their logs, Python, build trees, test runs.
 # shellcheck shell=bash disable=SC2154
-
-fail() {
-    printf '%s\n' "$@" >&2
-    return 1
-}
 
 main() {
     if [ "${1:-}" = --list ]; then
@@ -75,28 +70,6 @@ clean_up() {
     stop_engine
     rm -rf --one-file-system "$scratch"
     exit $status
-}
-
-installed() {
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
-}
-
-install_packages() {
-    [ "$(id -u)" -eq 0 ] || fail "not root, and these are missing: $*"
-    export DEBIAN_FRONTEND=noninteractive
-    # The tests start their own daemons; packages must not start any.
-    local policy=/usr/sbin/policy-rc.d made=
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-        made=1
-    fi
-    local status=0
-    apt-get install -y --no-install-recommends "$@" ||
-        { apt-get update && apt-get install -y --no-install-recommends "$@"; } ||
-        status=$?
-    [ -z "$made" ] || rm $policy
-    return $status
 }
 
 # The interpreter itself (no shim) of a version that has headers and venv.

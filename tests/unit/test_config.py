@@ -7,8 +7,9 @@ import pytest
 from levrt import config
 
 VARIABLES = (
-    "LEVRT_ENGINE LEVRT_STORE MONGODB_URI LEVRT_REGISTRY LEVRT_PULL_STALL_TIMEOUT"
-    " LEVRT_READY_TIMEOUT LEVRT_GRACE XDG_DATA_HOME XDG_CONFIG_HOME"
+    "LEVRT_ENGINE LEVRT_STORE MONGODB_URI LEVRT_REGISTRY LEVRT_MIRRORS"
+    " LEVRT_PULL_STALL_TIMEOUT LEVRT_READY_TIMEOUT LEVRT_GRACE"
+    " XDG_DATA_HOME XDG_CONFIG_HOME"
 ).split()
 
 
@@ -37,6 +38,7 @@ def test_defaults(tmp_path):
         engine=None,
         store=f"sqlite:{tmp_path}/.local/share/levrt/lev.db",
         registry="talentsec",
+        mirrors=(),
         pull_stall_timeout=60.0,
         ready_timeout=60.0,
         grace=10.0,
@@ -73,6 +75,18 @@ def test_what_counts_more(place, tmp_path, monkeypatch):
     assert (given.registry, given.sources["registry"]) == ("program", "argument")
     assert given.sources["store"] == "default"
     assert (given.grace, given.sources["grace"]) == (3.0, str(path))
+
+
+def test_mirrors(place, monkeypatch):
+    (place / "levrt.toml").write_text('mirrors = ["https://one", "two:5000"]\n')
+    assert config.load().mirrors == ("https://one", "two:5000")
+    monkeypatch.setenv("LEVRT_MIRRORS", "http://127.0.0.1:5000, three")
+    assert config.load().mirrors == ("http://127.0.0.1:5000", "three")
+    for wrong in ["ftp://h", "h/path", "user:pw@h", "https://"]:
+        with pytest.raises(ValueError, match=r"argument: mirrors: expected \["):
+            config.load(mirrors=[wrong])
+    with pytest.raises(ValueError, match="expected a list of registries"):
+        config.load(mirrors="h")
 
 
 def test_variables(monkeypatch):
