@@ -10,45 +10,36 @@ import os
 from pathlib import Path
 
 import pytest
-from engines import ENGINES, GATED, REMOTE_ENGINES, left_behind, open_engine
+from engines import (
+    ENGINES,
+    REMOTE_ENGINES,
+    available,
+    left_behind,
+    open_engine,
+    selected,
+)
 from images import Images
 
 
 def pytest_collection_modifyitems(items):
     # First: pytest-asyncio gives each test the loop of its module by this mark.
     here = str(Path(__file__).parent)
-    for item in items:
-        ours = str(item.path).startswith(here)
-        if ours and inspect.iscoroutinefunction(item.function):
+    for item in items[:]:
+        if not str(item.path).startswith(here):
+            continue
+        if {"remote_engine", "gate"} & set(item.fixturenames) - available(selected()):
+            items.remove(item)  # a test of other engines
+        elif inspect.iscoroutinefunction(item.function):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
-@pytest.fixture(scope="session")
-def scratch(tmp_path_factory):
-    """Where levrt's files of this test run are, and nobody else's."""
-    path = tmp_path_factory.mktemp("lev")
-    for name in ("cache", "data", "config", "run", "tmp"):
-        (path / name).mkdir(mode=0o700)
-    return path
-
-
 def pytest_generate_tests(metafunc):
-    # A test runs on the engines that have what it asks for.
-    wanted = metafunc.fixturenames
-    names = sorted(ENGINES)
-    if "remote_engine" in wanted:
-        names = [n for n in names if n in REMOTE_ENGINES]
-    if "gate" in wanted:
-        names = [n for n in names if n in GATED]
-    cases = [(n, "local") for n in names]
-    if "place" in wanted:
-        cases += [(n, "remote") for n in names if n in REMOTE_ENGINES]
-    fixtures = ("_engine", "place") if "place" in wanted else ("_engine",)
-    params = [
-        pytest.param(*case[: len(fixtures)], marks=getattr(pytest.mark, case[0]))
-        for case in cases
-    ]
-    metafunc.parametrize(fixtures, params, indirect=True, scope="session")
+    name = selected()
+    places = ["local", "remote"] if name in REMOTE_ENGINES else ["local"]
+    engine = pytest.param(name, marks=getattr(pytest.mark, name))
+    metafunc.parametrize("_engine", [engine], indirect=True, scope="session")
+    if "place" in metafunc.fixturenames:
+        metafunc.parametrize("place", places, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session", autouse=True)

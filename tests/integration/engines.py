@@ -393,8 +393,20 @@ ENGINES: Mapping[str, tuple[type[Any], str]] = {
 REMOTE_ENGINES: Mapping[str, tuple[type[Any], str]] = {
     "docker": (DockerEngine, "LEVRT_TEST_DOCKER_TCP"),
 }
-#: Those that levrt talks to by a socket, which a gate can stand before.
-GATED = frozenset({"docker"})
+
+
+def selected() -> str:
+    """The engine that this run of the tests is for."""
+    name = os.environ.get("LEVRT_TEST_ENGINE", "docker")
+    if name not in ENGINES:
+        raise RuntimeError(f"LEVRT_TEST_ENGINE: {name} is none of {', '.join(ENGINES)}")
+    return name
+
+
+def available(name: str) -> set[str]:
+    """Which of the fixtures that not every engine can serve it does."""
+    gated = {"gate"} if ENGINES[name][0] is DockerEngine else set()
+    return gated | ({"remote_engine"} if name in REMOTE_ENGINES else set())
 
 
 def open_engine(known: Mapping[str, tuple[type[Any], str]], name: str) -> Engine:

@@ -143,6 +143,7 @@ run_pytest() {
     local log name=pytest
     [ "$1" = "$root" ] || name="pytest asan"
     [[ "$*" != *leaks* ]] || name="pytest leaks"
+    [ -z "${LEVRT_TEST_ENGINE:-}" ] || name="pytest $LEVRT_TEST_ENGINE"
     log="$scratch/$name"
     cd "$1"
     shift
