@@ -42,6 +42,15 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("place", places, indirect=True, scope="session")
 
 
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory):
+    """Where levrt's files of this test run are, and nobody else's."""
+    path = tmp_path_factory.mktemp("lev")
+    for name in ("cache", "data", "config", "run", "tmp"):
+        (path / name).mkdir(mode=0o700)
+    return path
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _engine(request, scratch):
     engine = open_engine(ENGINES, request.param)
