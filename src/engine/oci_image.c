@@ -27,6 +27,31 @@ told(char **text)
     return lev_steal(*text);
 }
 
+/* As an engine tells it: the repository as users call it, and the digest. An
+ * image that is named by its id has no repository here. */
+static char *
+repo_digest(const char *text, const char *digest)
+{
+    _cleanup_imageref_ struct lev_imageref ref = {0};
+    struct lev_error err;
+    const char *name;
+    char *out = NULL;
+
+    if (lev_imageref_parse(text, NULL, &ref, &err) < 0 || ref.is_id) {
+        return strdup(digest);
+    }
+    name = ref.repository;
+    if (strcmp(ref.registry, "docker.io") != 0) {
+        return asprintf(&out, "%s/%s@%s", ref.registry, name, digest) < 0
+                   ? NULL
+                   : out;
+    }
+    if (strncmp(name, "library/", 8) == 0) {
+        name += 8;
+    }
+    return asprintf(&out, "%s@%s", name, digest) < 0 ? NULL : out;
+}
+
 int
 lev_oci_image_inspect(struct lev_engine *e, const struct lev_scope *scope,
                       const char *ref, struct lev_image *image,
@@ -37,8 +62,10 @@ lev_oci_image_inspect(struct lev_engine *e, const struct lev_scope *scope,
     if (lev_oci_image_get(lev_oci_of(e), scope, ref, &s, err) < 0) {
         return -1;
     }
-    image->id = strdup(s.id);
-    image->digest = lev_steal(s.digest);
+    *image = (struct lev_image){.id = strdup(s.id)};
+    if (s.digest != NULL) {
+        image->digest = repo_digest(ref, s.digest);
+    }
     image->arch = told(&s.arch);
     image->user = lev_steal(s.user);
     image->working_dir = lev_steal(s.working_dir);
@@ -66,8 +93,15 @@ lev_oci_image_pull(struct lev_engine *e, const struct lev_scope *scope,
     if (lev_imageref_parse(ref, NULL, &r, err) < 0) {
         return -1;
     }
-    return lev_registry_pull(&config, o->images, scope, &r, progress, ctx, id,
-                             err);
+    if (lev_registry_pull(&config, o->images, scope, &r, progress, ctx, id,
+                          err) < 0)
+    {
+        if (err->code == LEV_E_IMAGE) {
+            err->code = LEV_E_PULL; /* it is the pull that fails by it */
+        }
+        return -1;
+    }
+    return 0;
 }
 
 const char *

@@ -267,7 +267,7 @@ class OciEngine:
     def __init__(self, url: str) -> None:
         self.url = url
         self._store = Path(url.removeprefix("oci:"))
-        self._saved: dict[str, bytes] = {}
+        self._loaded: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
 
     def containers(self, session: str | None = None) -> list[str]:
         return self._notes("names/*/meta.json", session)
@@ -288,9 +288,9 @@ class OciEngine:
         return sorted(found)
 
     def load(self, name: str, root: bytes, config: Mapping[str, Any]) -> None:
-        self._saved[name] = saved = _saved(name, root, config)
+        self._loaded[name] = root, config
         with tempfile.NamedTemporaryFile() as file:
-            file.write(saved)
+            file.write(_saved(name, root, config))
             file.flush()
             self._tool("load", file.name)
 
@@ -304,7 +304,7 @@ class OciEngine:
         login = [f"--dest-creds={user}:{password}"] if user else []
         with tempfile.TemporaryDirectory() as directory:
             archive, digest = Path(directory, "image.tar"), Path(directory, "digest")
-            archive.write_bytes(self._saved[name])
+            archive.write_bytes(_saved(name, *self._loaded[name]))
             subprocess.run(
                 [
                     *("skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false"),
@@ -316,6 +316,7 @@ class OciEngine:
                 check=True,
                 capture_output=True,
             )
+            self.load(target, *self._loaded[name])
             return f"{target.rpartition(':')[0]}@{digest.read_text().strip()}"
 
     def untag(self, name: str) -> None:

@@ -305,7 +305,7 @@ async def test_ports_are_open_when_start_returns(tools, address):
     script = f"{_LATE} echo opening; exec httpd -f -p {address}:8000"
     task = await sh(tools, script, ports=[8000]).start()
     try:
-        records, _, _ = task._read_logs(0)
+        records, _, _ = await task._read_logs(0)
         assert b"opening" in records
     finally:
         await task.stop(0)

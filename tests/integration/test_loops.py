@@ -34,12 +34,19 @@ def threads():
 
 
 def descriptors():
+    """Where each leads; of the image store's database one.
+
+    SQLite keeps a closed connection's descriptor while another one of the
+    process is open, for the next connection.
+    """
     found = {}
     for fd in os.listdir("/proc/self/fd"):
         try:
-            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+            path = os.readlink(f"/proc/self/fd/{fd}")
         except FileNotFoundError:
             continue
+        if not path.endswith("/names.db") or path not in found.values():
+            found[fd] = path
     return found
 
 
