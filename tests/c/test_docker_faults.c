@@ -288,7 +288,10 @@ test_attach_again(void)
     set(WAIT_AGAIN, "200 OK", "{\"StatusCode\":3}");
     set_inspect(true);
     assert(lev_thread_start("cut", cut_both, NULL, &err) == 0);
-    expect_cut(3, "outout", 1);
+    expect_cut(3,
+               "out"
+               "out",
+               1);
 }
 
 static void
