@@ -57,7 +57,7 @@ start_one(struct oci_fixture *f, struct lev_output *out)
 static _Noreturn void
 workflow(int to, bool paused)
 {
-    static struct lev_output out = {drop};
+    static struct lev_output out = {.data = drop};
     struct lev_scope scope = oci_soon();
     struct oci_fixture f;
     struct told told = {0};
