@@ -137,7 +137,11 @@ class Session:
         """Stop what runs, wait for it, remove what is left, and the networks."""
 
     def close_now(self, seconds: float, /) -> None:
-        """As close(), where there is no event loop; waits at most *seconds*."""
+        """As flush() and close() where the loop does not run any more.
+
+        Waits at most *seconds*, and then delivers what the loop was not given:
+        a write that is not stored has ``failed``, or is ``cr_running`` still.
+        """
 
 @final
 class Cursor:

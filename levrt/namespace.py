@@ -106,8 +106,11 @@ class Lev:
         from levrt.session import current_job
 
         job = current_job()
-        op = begin(job.document(_own_collection()).set(data, *args, **kwargs))
-        job.track(op)
+        coll = _own_collection()
+        op = begin(job.document(coll).set(data, *args, **kwargs))
+        job.track(
+            op, coll, [*([data] if isinstance(data, str) else data or ()), *kwargs]
+        )
         return op
 
     def update(self, data: Mapping[str, Any]) -> Op[None]:

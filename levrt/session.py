@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,8 @@ __all__ = ["current_job", "run"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger("lev")
+# What a session has where its loop has gone and it can only block.
+LAST_SECONDS = 30.0
 
 
 class Job:
@@ -45,7 +47,8 @@ class Job:
             log=_emit,
         )
         self._documents: dict[str, Document] = {}
-        self._writes: list[Op[None]] = []
+        # Each with its collection and keys, to name those that were not stored.
+        self._writes: list[tuple[Op[None], str, tuple[Any, ...]]] = []
         self._writes_bound = 64
 
     def document(self, coll: str) -> Document:
@@ -54,12 +57,12 @@ class Job:
             self._documents[coll] = self.session.document(coll, ObjectId())
         return self._documents[coll]
 
-    def track(self, op: Op[None]) -> None:
+    def track(self, op: Op[None], coll: str, keys: Iterable[Any]) -> None:
         """A write that has begun: the session ends only when it is stored."""
         if len(self._writes) >= self._writes_bound:
-            self._writes = [w for w in self._writes if w.cr_running or w.failed]
+            self._writes = [w for w in self._writes if w[0].cr_running or w[0].failed]
             self._writes_bound = 2 * len(self._writes) + 64
-        self._writes.append(op)
+        self._writes.append((op, coll, tuple(keys)))
 
     async def close(self) -> list[Exception]:
         """End the session; the errors of writes that nobody was given."""
@@ -67,7 +70,7 @@ class Job:
             return []  # it is the parent's
         try:
             await self.session.flush()
-            return [exc for op in self._writes if (exc := await _error_of(op))]
+            return [exc for w in self._writes if (exc := _error_of(*w))]
         finally:
             self._writes = []
             await self.session.close()
@@ -83,16 +86,31 @@ class Job:
                 " killed. Use asyncio.run() or levrt.run().",
                 left,
             )
-        self.session.close_now(30.0)
+        self.session.close_now(LAST_SECONDS)
+        for write in self._writes:
+            if write[0].cr_running:
+                _log.error("lev.set of %s was not stored in time", _named(*write[1:]))
+                write[0].close()
+            else:
+                _error_of(*write)
+        self._writes = []
 
 
-async def _error_of(op: Op[None]) -> Exception | None:
+def _named(coll: str, keys: tuple[Any, ...]) -> str:
+    named = ", ".join(repr(key) for key in keys[:5])
+    return f"{named}{', …' * (len(keys) > 5)} in {coll}"
+
+
+def _error_of(op: Op[None], coll: str, keys: tuple[Any, ...]) -> Exception | None:
+    """Of a write that has ended; logged, for there is nobody else to know it."""
     if not op.failed:
         return None  # stored, or awaited by the workflow, which has its error
     try:
-        await op
+        op.send(None)
+    except StopIteration:
+        pass
     except Exception as exc:
-        _log.error("lev.set: %s", exc)
+        _log.error("lev.set of %s: %s", _named(coll, keys), exc)
         return exc
     return None
 
@@ -144,7 +162,7 @@ def current_job() -> Job:
         raise RuntimeError(
             f"this process is a fork of process {job.pid}, and the job is that"
             " one's: start levrt.run() or asyncio.run() anew, in a process that"
-            " was started by itself (subprocess, multiprocessing's \"spawn\")"
+            ' was started by itself (subprocess, multiprocessing\'s "spawn")'
         )
     return job
 

@@ -39,21 +39,27 @@ levpy_bridge_is_parents(const Bridge *bridge)
     return bridge->pid != getpid();
 }
 
+/* What the loop says of itself: 1, 0, or -1 with an exception. */
+static int
+ask_loop(Bridge *self, PyObject *question)
+{
+    _cleanup_pydecref_ PyObject *answer =
+        PyObject_CallMethodNoArgs(self->loop, question);
+
+    return answer == NULL ? -1 : PyObject_IsTrue(answer);
+}
+
 /* A loop that is closed reads nothing any more, and says so when asked. The
  * child of a fork shares the epoll instance, in which its parent reads. */
 static int
 leave_loop(Bridge *self)
 {
     struct levpy_state *st = levpy_state_of((PyObject *)self);
-    _cleanup_pydecref_ PyObject *closed =
-        PyObject_CallMethodNoArgs(self->loop, st->str_is_closed);
     _cleanup_pydecref_ PyObject *fd = NULL, *ok = NULL;
+    int closed = ask_loop(self, st->str_is_closed);
 
-    if (closed == NULL) {
-        return -1;
-    }
-    if (closed == Py_True || levpy_bridge_is_parents(self)) {
-        return 0;
+    if (closed != 0 || levpy_bridge_is_parents(self)) {
+        return closed < 0 ? -1 : 0;
     }
     fd = PyLong_FromLong(lev_compq_fd(self->queue));
     ok = fd == NULL ? NULL
@@ -62,22 +68,46 @@ leave_loop(Bridge *self)
     return ok == NULL ? -1 : 0;
 }
 
-static PyObject *
-Bridge_close(Bridge *self, PyObject *Py_UNUSED(unused))
+static int
+close_bridge(Bridge *self)
 {
     struct levpy_state *st = levpy_state_of((PyObject *)self);
     _cleanup_pydecref_ PyObject *gone = NULL;
 
     if (self->loop == NULL) {
-        Py_RETURN_NONE;
+        return 0;
     }
     gone = PyObject_CallMethodObjArgs(st->bridges, st->str_pop, self->loop,
                                       Py_None, NULL);
     if (gone == NULL || leave_loop(self) < 0) {
-        return NULL;
+        return -1;
     }
     Py_CLEAR(self->loop);
-    Py_RETURN_NONE;
+    return 0;
+}
+
+static PyObject *
+Bridge_close(Bridge *self, PyObject *Py_UNUSED(unused))
+{
+    return close_bridge(self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+int
+levpy_bridge_settle(Bridge *self)
+{
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    _cleanup_pydecref_ PyObject *none = NULL;
+    int closed = 1, running = 0;
+
+    if (self->loop != NULL) {
+        closed = ask_loop(self, st->str_is_closed);
+        running = closed == 0 ? ask_loop(self, st->str_is_running) : 0;
+    }
+    if (closed < 0 || running < 0 || (closed > 0 && close_bridge(self) < 0)) {
+        return -1;
+    }
+    none = running ? Py_NewRef(Py_None) : Bridge_drain(self, NULL);
+    return none == NULL ? -1 : 0;
 }
 
 static Bridge *

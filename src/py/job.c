@@ -106,6 +106,68 @@ lane_run(struct lev_job *pool)
     levpy_lane_unref(lane);
 }
 
+/* Last in its lane when it was put there: those before it have ended. */
+struct lane_mark {
+    struct lev_job job;
+    struct lev_event reached;
+    atomic_int refs; /* the lane's, and that of who waits */
+};
+
+static void
+mark_unref(struct lane_mark *mark)
+{
+    if (atomic_fetch_sub(&mark->refs, 1) == 1) {
+        lev_event_deinit(&mark->reached);
+        free(mark);
+    }
+}
+
+static void
+mark_run(struct lev_job *job)
+{
+    struct lane_mark *mark = lev_container_of(job, struct lane_mark, job);
+
+    lev_event_set(&mark->reached);
+    mark_unref(mark);
+}
+
+/* False when there is nothing to wait for. */
+static bool
+lane_append_mark(struct levpy_lane *lane, struct lane_mark *mark)
+{
+    bool busy;
+
+    pthread_mutex_lock(&lane->mutex);
+    busy = lane->busy;
+    if (busy) {
+        atomic_fetch_add(&mark->refs, 1);
+        mark->job = (struct lev_job){NULL, mark_run};
+        *lane->tail = &mark->job;
+        lane->tail = &mark->job.next;
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    return busy;
+}
+
+int
+levpy_lane_wait(struct levpy_lane *lane, const struct lev_scope *scope,
+                struct lev_error *err)
+{
+    struct lane_mark *mark = calloc(1, sizeof(*mark));
+    int rc = 0;
+
+    if (mark == NULL) {
+        return lev_error_nomem(err, "wait for writes");
+    }
+    lev_event_init(&mark->reached);
+    atomic_store(&mark->refs, 1);
+    if (lane_append_mark(lane, mark)) {
+        rc = lev_scope_wait(scope, &mark->reached, err);
+    }
+    mark_unref(mark);
+    return rc;
+}
+
 static int
 lane_submit(struct levpy_lane *lane, struct lev_pool *pool,
             struct lev_job *job, struct lev_error *err)

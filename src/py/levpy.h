@@ -39,6 +39,7 @@ levpy_decrefp(void *p)
     X(PyObject, str_future_blocking)                                          \
     X(PyObject, str_get)                                                      \
     X(PyObject, str_is_closed)                                                \
+    X(PyObject, str_is_running)                                               \
     X(PyObject, str_pop)                                                      \
     X(PyObject, str_remove_reader)                                            \
     X(PyObject, str_set_result)
@@ -114,6 +115,9 @@ Bridge *levpy_bridge_current(struct levpy_state *st);
 /* Whether this process is a fork of the bridge's: nothing will be delivered
  * here, and what is waited for is the parent's, as are loop and runs. */
 bool levpy_bridge_is_parents(const Bridge *bridge);
+/* Delivers what has come, where the loop will not any more: it is closed, or
+ * does not run. Tasks that wait on a closed loop are not woken. */
+int levpy_bridge_settle(Bridge *bridge);
 
 /* op.c: the module's function `begin`. */
 PyObject *levpy_begin(PyObject *module, PyObject *op);

@@ -87,7 +87,8 @@ wake(Op *op)
     _cleanup_pydecref_ PyObject *future = lev_steal(op->future);
     _cleanup_pydecref_ PyObject *done = NULL, *none = NULL;
 
-    if (future == NULL) {
+    /* Nobody can go on where the loop has shut down. */
+    if (future == NULL || op->bridge->loop == NULL) {
         return 0;
     }
     done = PyObject_CallMethodNoArgs(future, st->str_done);

@@ -65,6 +65,9 @@ struct levpy_lane;
 
 struct levpy_lane *levpy_lane_new(void);        /* NULL when out of memory */
 void levpy_lane_unref(struct levpy_lane *lane); /* NULL is fine */
+/* Waits for the jobs that have been started; without the GIL. */
+int levpy_lane_wait(struct levpy_lane *lane, const struct lev_scope *scope,
+                    struct lev_error *err);
 
 struct levpy_job_type {
     const char *name;

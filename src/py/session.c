@@ -613,15 +613,22 @@ Session_close_now(Session *self, PyObject *arg)
     double limit = PyFloat_AsDouble(arg);
     const struct lev_scope forever = {LEV_NEVER, NULL};
     struct lev_scope scope;
+    struct lev_error err;
 
     if (PyErr_Occurred()) {
         return NULL;
     }
+    if (levpy_bridge_is_parents(self->bridge)) {
+        Py_RETURN_NONE;
+    }
     scope = lev_scope_within(&forever, seconds(limit));
     Py_BEGIN_ALLOW_THREADS
+        /* What is not stored in time is told by the ops. */
+        (void)
+    levpy_lane_wait(self->lane, &scope, &err);
     lev_session_close(self->core, &scope);
     Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return levpy_bridge_settle(self->bridge) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* ---- the type ---- */

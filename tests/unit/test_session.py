@@ -321,7 +321,7 @@ def test_a_failing_write_surfaces_at_the_end(home, caplog):
         levrt.run(main())
     assert caught.value.code == 28
     assert caught.value.codeName == "PathNotViable"
-    assert "lev.set: " in caplog.text
+    assert "lev.set of 'a.b' in x: " in caplog.text
     assert stored(home, "x") == [{"a": 1, "c": 199}]
 
 
@@ -469,6 +469,90 @@ def test_loop_that_is_not_shut_down(engine, close):
     )
     assert not engine.containers and not engine.networks
     assert "lev: an event loop was given up while 1 runs were under way" in done.stderr
+
+
+@pytest.mark.parametrize("close", ["loop.close()", "pass"])
+def test_writes_of_a_loop_that_is_not_shut_down(home, close):
+    """They are stored before the program ends, and what is not is named."""
+    done = script(
+        home,
+        f"""
+        import asyncio
+        from levrt import lev
+
+        async def main():
+            with lev / "late":
+                lev.set(a=1)
+                lev.set({{"a.b": 1}}, c=2)
+                for n in range(2000):
+                    lev.set(n=n)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        {close}
+        """,
+    )
+    assert stored(home, "late") == [{"a": 1, "n": 1999}]
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith("lev")]
+    assert line.startswith("lev.set of 'a.b', 'c' in late: ")
+
+
+def test_writes_that_cannot_be_stored_before_the_end(home):
+    """Bounded: the program ends, and names what it could not store."""
+    done = script(
+        home,
+        """
+        import asyncio, sqlite3
+        import levrt.session
+        from levrt import lev
+
+        levrt.session.LAST_SECONDS = 0.05
+
+        async def main():
+            await lev.set(x=0)
+            global db
+            db = sqlite3.connect("data/levrt/lev.db", isolation_level=None)
+            db.execute("BEGIN IMMEDIATE")
+            for n in range(3):
+                lev.set({f"k{n}{m}": n for m in range(4 * n)} or {"first": 1})
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """,
+    )
+    assert done.stderr.splitlines() == [
+        "lev.set of 'first' in _ was not stored in time",
+        "lev.set of 'k10', 'k11', 'k12', 'k13' in _ was not stored in time",
+        "lev.set of 'k20', 'k21', 'k22', 'k23', 'k24', … in _ was not stored in time",
+    ]
+    assert stored(home, "_") == [{"x": 0}]
+
+
+def test_a_loop_that_is_closed_with_tasks_that_wait(engine):
+    """Nobody can wake them any more, and nobody tries."""
+    engine.script = Script(hold=True)
+    done = script(
+        engine.path.parent,
+        """
+        import asyncio, gc
+        from levrt import Cr
+
+        async def main():
+            global waiting
+            task = await Cr("img").start()
+            waiting = asyncio.ensure_future(task.done())
+            await asyncio.sleep(0)
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """,
+    )
+    assert not engine.containers and not engine.networks
+    lines = [line for line in done.stderr.splitlines() if "an event loop was" in line]
+    assert len(lines) == 1
+    assert "Event loop is closed" not in done.stderr
 
 
 def test_after_fork(home):
