@@ -68,6 +68,68 @@ find(const char *name, struct lev_error *err)
     return NULL;
 }
 
+static bool
+publishes(const json_t *host)
+{
+    return json_object_size(lev_json_get(host, "PortBindings")) > 0 ||
+           lev_json_bool(host, "PublishAllPorts", false);
+}
+
+/* What another network's owner, or nobody, answers for. */
+static int
+check_ports(const json_t *host, struct lev_error *err)
+{
+    const char *mode = lev_json_str(host, "NetworkMode");
+
+    if (mode == NULL || !publishes(host) ||
+        (strcmp(mode, "host") != 0 && strcmp(mode, "none") != 0 &&
+         strncmp(mode, "container:", 10) != 0))
+    {
+        return 0;
+    }
+    return lev_error_set(err, LEV_E_INVALID, 0,
+                         "option '%s' cannot go with network_mode='%s': "
+                         "there is no network of its own to publish from",
+                         lev_json_get(host, "PortBindings") != NULL
+                             ? "port_bindings"
+                             : "publish_all_ports",
+                         mode);
+}
+
+/* What is bound to the host is exposed, too. */
+static int
+expose(json_t *config, const json_t *host, struct lev_error *err)
+{
+    json_t *exposed = json_object_get(config, "ExposedPorts"), *list;
+    const char *port;
+
+    json_object_foreach(lev_json_get(host, "PortBindings"), port, list)
+    {
+        if (exposed == NULL) {
+            exposed = json_object();
+            json_object_set_new(config, "ExposedPorts", exposed);
+        }
+        if (json_object_set_new(exposed, port, json_object()) < 0) {
+            return lev_error_nomem(err, "ports");
+        }
+    }
+    return 0;
+}
+
+static int
+check_processors(const json_t *host, struct lev_error *err)
+{
+    if (lev_json_int(host, "NanoCpus", 0) > 0 &&
+        (lev_json_get(host, "CpuQuota") != NULL ||
+         lev_json_get(host, "CpuPeriod") != NULL))
+    {
+        return lev_error_set(err, LEV_E_INVALID, 0,
+                             "option 'nano_cpus' is a quota and a period in "
+                             "one: it cannot go with cpu_quota or cpu_period");
+    }
+    return 0;
+}
+
 /* Together: what no row can tell by itself. */
 static int
 check_together(const json_t *config, const json_t *host, struct lev_error *err)
@@ -99,7 +161,28 @@ check_together(const json_t *config, const json_t *host, struct lev_error *err)
                              "the other container's is used",
                              clash, mode);
     }
-    return 0;
+    return check_ports(host, err) < 0 ? -1 : check_processors(host, err);
+}
+
+/* What engines fill in themselves (labels) is added to; two names of one thing
+ * are one too many. */
+static int
+place(json_t *target, const struct lev_option *o, json_t *json,
+      struct lev_error *err)
+{
+    _cleanup_json_ json_t *owned = json;
+    json_t *there = json_object_get(target, o->key);
+    int rc;
+
+    if (strcmp(o->key, "CpuPeriod") == 0 && there != NULL) {
+        return lev_error_set(err, LEV_E_INVALID, 0,
+                             "cpu_group is an older name of cpu_period: give "
+                             "one of them, and the quota as cpu_quota");
+    }
+    rc = json_is_object(there) && json_is_object(json)
+             ? json_object_update(there, json)
+             : json_object_set(target, o->key, json);
+    return rc < 0 ? lev_error_nomem(err, o->name) : 0;
 }
 
 static int
@@ -119,10 +202,7 @@ apply_one(const struct lev_option *o, const bson_iter_t *value, json_t *config,
     if (json == NULL) {
         return -1;
     }
-    if (json_object_set_new(target, o->key, json) < 0) {
-        return lev_error_nomem(err, o->name);
-    }
-    return 0;
+    return place(target, o, json, err);
 }
 
 int
@@ -150,7 +230,9 @@ lev_options_apply(const bson_t *options, const char *engine, json_t *config,
             return -1;
         }
     }
-    return check_together(config, host_config, err);
+    return expose(config, host_config, err) < 0
+               ? -1
+               : check_together(config, host_config, err);
 }
 
 int

@@ -46,17 +46,18 @@ lev_option_type_error(const struct lev_option *o, const bson_iter_t *value,
                          python_type(value));
 }
 
-static int
-invalid(const struct lev_option *o, const char *expected, const char *got,
-        struct lev_error *err)
+int
+lev_option_invalid(const struct lev_option *o, const char *expected,
+                   const char *got, struct lev_error *err)
 {
     return lev_error_set(err, LEV_E_INVALID, 0,
                          "option '%s': expected %s, got '%.100s'", o->name,
                          expected, got);
 }
 
-static json_t *
-or_nomem(json_t *json, const struct lev_option *o, struct lev_error *err)
+json_t *
+lev_option_result(json_t *json, const struct lev_option *o,
+                  struct lev_error *err)
 {
     if (json == NULL) {
         lev_error_nomem(err, o->name);
@@ -64,11 +65,9 @@ or_nomem(json_t *json, const struct lev_option *o, struct lev_error *err)
     return json;
 }
 
-/* Its text, borrowed; NULL with TYPE when it is no str, INVALID when there is
- * a NUL in it. */
-static const char *
-text_of(const struct lev_option *o, const bson_iter_t *value,
-        const char *expected, struct lev_error *err)
+const char *
+lev_option_text(const struct lev_option *o, const bson_iter_t *value,
+                const char *expected, struct lev_error *err)
 {
     const char *text;
     uint32_t len;
@@ -90,7 +89,7 @@ static json_t *
 json_of_text(const struct lev_option *o, const char *text,
              struct lev_error *err)
 {
-    return or_nomem(json_string(text), o, err);
+    return lev_option_result(json_string(text), o, err);
 }
 
 json_t *
@@ -104,8 +103,8 @@ lev_option_bool(const struct lev_option *o, const bson_iter_t *value,
     return json_boolean(bson_iter_bool(value));
 }
 
-static bool
-is_int(const bson_iter_t *value)
+bool
+lev_option_is_int(const bson_iter_t *value)
 {
     return BSON_ITER_HOLDS_INT32(value) || BSON_ITER_HOLDS_INT64(value);
 }
@@ -116,7 +115,7 @@ lev_option_int(const struct lev_option *o, const bson_iter_t *value,
 {
     int64_t n;
 
-    if (!is_int(value)) {
+    if (!lev_option_is_int(value)) {
         lev_option_type_error(o, value, "int", err);
         return NULL;
     }
@@ -127,7 +126,7 @@ lev_option_int(const struct lev_option *o, const bson_iter_t *value,
                       (long long)o->min, (long long)n);
         return NULL;
     }
-    return or_nomem(json_integer(n), o, err);
+    return lev_option_result(json_integer(n), o, err);
 }
 
 static int
@@ -138,7 +137,7 @@ double_size(const struct lev_option *o, double v, int64_t *bytes,
         char text[40];
 
         snprintf(text, sizeof(text), "%g", v);
-        return invalid(o, "a number of bytes", text, err);
+        return lev_option_invalid(o, "a number of bytes", text, err);
     }
     *bytes = (int64_t)v;
     return 0;
@@ -150,14 +149,14 @@ size_of(const struct lev_option *o, const bson_iter_t *value, int64_t *bytes,
 {
     const char *expected = "a number of bytes or '[number][b|k|m|g]'", *text;
 
-    if (is_int(value)) {
+    if (lev_option_is_int(value)) {
         *bytes = bson_iter_as_int64(value);
         return 0;
     }
     if (BSON_ITER_HOLDS_DOUBLE(value)) {
         return double_size(o, bson_iter_double(value), bytes, err);
     }
-    text = text_of(o, value, expected, err);
+    text = lev_option_text(o, value, expected, err);
     if (text == NULL) {
         return -1;
     }
@@ -188,7 +187,7 @@ size_from(const struct lev_option *o, const bson_iter_t *value, int64_t min,
                       (long long)bytes);
         return NULL;
     }
-    return or_nomem(json_integer(bytes), o, err);
+    return lev_option_result(json_integer(bytes), o, err);
 }
 
 json_t *
@@ -212,18 +211,18 @@ lev_option_user(const struct lev_option *o, const bson_iter_t *value,
     const char *expected = "a user ('name', 'uid' or 'uid:gid') or a number";
     const char *text;
 
-    if (is_int(value)) {
+    if (lev_option_is_int(value)) {
         int64_t uid = bson_iter_as_int64(value);
         char number[24];
 
         snprintf(number, sizeof(number), "%lld", (long long)uid);
         if (uid < 0) {
-            invalid(o, expected, number, err);
+            lev_option_invalid(o, expected, number, err);
             return NULL;
         }
         return json_of_text(o, number, err);
     }
-    text = text_of(o, value, expected, err);
+    text = lev_option_text(o, value, expected, err);
     return text == NULL ? NULL : json_of_text(o, text, err);
 }
 
@@ -231,19 +230,20 @@ json_t *
 lev_option_hostname(const struct lev_option *o, const bson_iter_t *value,
                     struct lev_error *err)
 {
-    const char *text = text_of(o, value, "str", err);
+    const char *text = lev_option_text(o, value, "str", err);
 
     if (text == NULL) {
         return NULL;
     }
     for (const char *p = text; *p != '\0'; p++) {
         if (!isalnum((unsigned char)*p) && strchr("-._", *p) == NULL) {
-            invalid(o, "letters, digits, '-', '.' and '_'", text, err);
+            lev_option_invalid(o, "letters, digits, '-', '.' and '_'", text,
+                               err);
             return NULL;
         }
     }
     if (*text == '\0' || strlen(text) > 64) {
-        invalid(o, "1 to 64 characters", text, err);
+        lev_option_invalid(o, "1 to 64 characters", text, err);
         return NULL;
     }
     return json_of_text(o, text, err);
@@ -253,16 +253,17 @@ json_t *
 lev_option_network_mode(const struct lev_option *o, const bson_iter_t *value,
                         struct lev_error *err)
 {
-    const char *text = text_of(o, value, "str", err);
+    const char *text = lev_option_text(o, value, "str", err);
 
     if (text == NULL) {
         return NULL;
     }
     if (*text == '\0' || strcmp(text, "container:") == 0) {
-        invalid(o,
-                "'bridge', 'none', 'host', 'container:<name|id>' or the name "
-                "of a network",
-                text, err);
+        lev_option_invalid(
+            o,
+            "'bridge', 'none', 'host', 'container:<name|id>' or the name "
+            "of a network",
+            text, err);
         return NULL;
     }
     return json_of_text(o, text, err);
@@ -272,19 +273,19 @@ json_t *
 lev_option_absolute_path(const struct lev_option *o, const bson_iter_t *value,
                          struct lev_error *err)
 {
-    const char *text = text_of(o, value, "str", err);
+    const char *text = lev_option_text(o, value, "str", err);
 
     if (text != NULL && *text != '/') {
-        invalid(o, "an absolute path", text, err);
+        lev_option_invalid(o, "an absolute path", text, err);
         return NULL;
     }
     return text == NULL ? NULL : json_of_text(o, text, err);
 }
 
-/* Calls `each` for the items of a list; their results go into an array. */
-static json_t *
-map_list(const struct lev_option *o, const bson_iter_t *value,
-         const char *expected, lev_option_convert *each, struct lev_error *err)
+json_t *
+lev_option_list(const struct lev_option *o, const bson_iter_t *value,
+                const char *expected, lev_option_convert *each,
+                struct lev_error *err)
 {
     _cleanup_json_ json_t *array = json_array();
     bson_iter_t it;
@@ -294,7 +295,7 @@ map_list(const struct lev_option *o, const bson_iter_t *value,
         return NULL;
     }
     if (array == NULL || !bson_iter_recurse(value, &it)) {
-        return or_nomem(NULL, o, err);
+        return lev_option_result(NULL, o, err);
     }
     while (bson_iter_next(&it)) {
         json_t *item = each(o, &it, err);
@@ -303,7 +304,7 @@ map_list(const struct lev_option *o, const bson_iter_t *value,
             return NULL;
         }
         if (json_array_append_new(array, item) < 0) {
-            return or_nomem(NULL, o, err);
+            return lev_option_result(NULL, o, err);
         }
     }
     return lev_steal(array);
@@ -313,20 +314,21 @@ static json_t *
 capability(const struct lev_option *o, const bson_iter_t *value,
            struct lev_error *err)
 {
-    const char *text = text_of(o, value, LIST_OF_STR, err);
+    const char *text = lev_option_text(o, value, LIST_OF_STR, err);
 
     if (text == NULL) {
         return NULL;
     }
     for (const char *p = text; *p != '\0'; p++) {
         if (!isalnum((unsigned char)*p) && *p != '_') {
-            invalid(o, "names of capabilities ('NET_ADMIN', 'ALL')", text,
-                    err);
+            lev_option_invalid(o, "names of capabilities ('NET_ADMIN', 'ALL')",
+                               text, err);
             return NULL;
         }
     }
     if (*text == '\0') {
-        invalid(o, "names of capabilities ('NET_ADMIN', 'ALL')", text, err);
+        lev_option_invalid(o, "names of capabilities ('NET_ADMIN', 'ALL')",
+                           text, err);
         return NULL;
     }
     return json_of_text(o, text, err);
@@ -336,11 +338,11 @@ json_t *
 lev_option_capabilities(const struct lev_option *o, const bson_iter_t *value,
                         struct lev_error *err)
 {
-    return map_list(o, value, LIST_OF_STR, capability, err);
+    return lev_option_list(o, value, LIST_OF_STR, capability, err);
 }
 
-static bool
-is_address(const char *text)
+bool
+lev_option_is_address(const char *text)
 {
     unsigned char raw[16];
 
@@ -352,10 +354,10 @@ static json_t *
 address(const struct lev_option *o, const bson_iter_t *value,
         struct lev_error *err)
 {
-    const char *text = text_of(o, value, LIST_OF_STR, err);
+    const char *text = lev_option_text(o, value, LIST_OF_STR, err);
 
-    if (text != NULL && !is_address(text)) {
-        invalid(o, "IP addresses", text, err);
+    if (text != NULL && !lev_option_is_address(text)) {
+        lev_option_invalid(o, "IP addresses", text, err);
         return NULL;
     }
     return text == NULL ? NULL : json_of_text(o, text, err);
@@ -365,7 +367,7 @@ json_t *
 lev_option_addresses(const struct lev_option *o, const bson_iter_t *value,
                      struct lev_error *err)
 {
-    return map_list(o, value, LIST_OF_STR, address, err);
+    return lev_option_list(o, value, LIST_OF_STR, address, err);
 }
 
 static json_t *
@@ -373,15 +375,16 @@ host_entry(const struct lev_option *o, const char *host, size_t host_len,
            const char *to, struct lev_error *err)
 {
     if (host_len == 0) {
-        invalid(o, "a host's name before each address", to, err);
+        lev_option_invalid(o, "a host's name before each address", to, err);
         return NULL;
     }
     /* The daemon takes addresses only, but for this name of its own. */
-    if (!is_address(to) && strcmp(to, "host-gateway") != 0) {
-        invalid(o, "an IP address for each host", to, err);
+    if (!lev_option_is_address(to) && strcmp(to, "host-gateway") != 0) {
+        lev_option_invalid(o, "an IP address for each host", to, err);
         return NULL;
     }
-    return or_nomem(json_sprintf("%.*s:%s", (int)host_len, host, to), o, err);
+    return lev_option_result(json_sprintf("%.*s:%s", (int)host_len, host, to),
+                             o, err);
 }
 
 static json_t *
@@ -390,11 +393,11 @@ host_text(const struct lev_option *o, const bson_iter_t *value,
 {
     const char *expected = "a dict {host: address} or a list of "
                            "'host:address'";
-    const char *text = text_of(o, value, expected, err);
+    const char *text = lev_option_text(o, value, expected, err);
     const char *colon = text == NULL ? NULL : strchr(text, ':');
 
     if (text != NULL && colon == NULL) {
-        invalid(o, "'host:address'", text, err);
+        lev_option_invalid(o, "'host:address'", text, err);
     }
     if (colon == NULL) {
         return NULL;
@@ -407,7 +410,8 @@ host_member(const struct lev_option *o, const bson_iter_t *value,
             struct lev_error *err)
 {
     const char *host = bson_iter_key(value);
-    const char *to = text_of(o, value, "a str as each host's address", err);
+    const char *to =
+        lev_option_text(o, value, "a str as each host's address", err);
 
     return to == NULL ? NULL : host_entry(o, host, strlen(host), to, err);
 }
@@ -420,13 +424,13 @@ lev_option_extra_hosts(const struct lev_option *o, const bson_iter_t *value,
     bson_iter_t it;
 
     if (!BSON_ITER_HOLDS_DOCUMENT(value)) {
-        return map_list(o, value,
-                        "a dict {host: address} or a list of 'host:address'",
-                        host_text, err);
+        return lev_option_list(
+            o, value, "a dict {host: address} or a list of 'host:address'",
+            host_text, err);
     }
     array = json_array();
     if (array == NULL || !bson_iter_recurse(value, &it)) {
-        return or_nomem(NULL, o, err);
+        return lev_option_result(NULL, o, err);
     }
     while (bson_iter_next(&it)) {
         json_t *item = host_member(o, &it, err);
@@ -435,7 +439,7 @@ lev_option_extra_hosts(const struct lev_option *o, const bson_iter_t *value,
             return NULL;
         }
         if (json_array_append_new(array, item) < 0) {
-            return or_nomem(NULL, o, err);
+            return lev_option_result(NULL, o, err);
         }
     }
     return lev_steal(array);
@@ -451,7 +455,7 @@ add_tmpfs(const struct lev_option *o, json_t *object, const char *path,
         return lev_error_nomem(err, o->name);
     }
     if (*key != '/') {
-        return invalid(o, "absolute paths", key, err);
+        return lev_option_invalid(o, "absolute paths", key, err);
     }
     if (json_object_set_new(object, key, json_string(mount_options)) < 0) {
         return lev_error_nomem(err, o->name);
@@ -471,7 +475,7 @@ add_tmpfs_item(const struct lev_option *o, const bson_iter_t *value, bool dict,
         return add_tmpfs(o, object, bson_iter_key(value),
                          strlen(bson_iter_key(value)), "", err);
     }
-    text = text_of(o, value, expected, err);
+    text = lev_option_text(o, value, expected, err);
     if (text == NULL) {
         return -1;
     }
@@ -500,7 +504,7 @@ lev_option_tmpfs(const struct lev_option *o, const bson_iter_t *value,
         return NULL;
     }
     if (object == NULL || !bson_iter_recurse(value, &it)) {
-        return or_nomem(NULL, o, err);
+        return lev_option_result(NULL, o, err);
     }
     while (bson_iter_next(&it)) {
         if (add_tmpfs_item(o, &it, dict, object, err) < 0) {
@@ -523,7 +527,7 @@ ulimit_number(const struct lev_option *o, const bson_iter_t *value, int64_t *n,
     if (BSON_ITER_HOLDS_NULL(value)) {
         return 0;
     }
-    if (!is_int(value)) {
+    if (!lev_option_is_int(value)) {
         return lev_option_type_error(o, value, "int as soft and hard limits",
                                      err);
     }
@@ -533,7 +537,8 @@ ulimit_number(const struct lev_option *o, const bson_iter_t *value, int64_t *n,
         char text[24];
 
         snprintf(text, sizeof(text), "%lld", (long long)*n);
-        return invalid(o, "limits of 0 or more, or -1 for none", text, err);
+        return lev_option_invalid(o, "limits of 0 or more, or -1 for none",
+                                  text, err);
     }
     return 0;
 }
@@ -545,7 +550,7 @@ ulimit_member(const struct lev_option *o, const bson_iter_t *value,
     const char *key = bson_iter_key(value);
 
     if (strcasecmp(key, "name") == 0) {
-        u->name = text_of(o, value, "a str as the limit's name", err);
+        u->name = lev_option_text(o, value, "a str as the limit's name", err);
         return u->name == NULL ? -1 : 0;
     }
     if (strcasecmp(key, "soft") == 0) {
@@ -554,7 +559,7 @@ ulimit_member(const struct lev_option *o, const bson_iter_t *value,
     if (strcasecmp(key, "hard") == 0) {
         return ulimit_number(o, value, &u->hard, &u->has_hard, err);
     }
-    return invalid(o, "the keys Name, Soft and Hard", key, err);
+    return lev_option_invalid(o, "the keys Name, Soft and Hard", key, err);
 }
 
 static int
@@ -567,15 +572,15 @@ ulimit_check(const struct lev_option *o, struct ulimit *u,
                              o->name);
     }
     if (!u->has_soft && !u->has_hard) {
-        return invalid(o, "a Soft or a Hard limit for each name", u->name,
-                       err);
+        return lev_option_invalid(o, "a Soft or a Hard limit for each name",
+                                  u->name, err);
     }
     /* One stands for both, as in docker's client. */
     u->soft = u->has_soft ? u->soft : u->hard;
     u->hard = u->has_hard ? u->hard : u->soft;
     if (u->hard != -1 && (u->soft > u->hard || u->soft == -1)) {
-        return invalid(o, "a Soft limit that is not above the Hard one",
-                       u->name, err);
+        return lev_option_invalid(
+            o, "a Soft limit that is not above the Hard one", u->name, err);
     }
     return 0;
 }
@@ -600,17 +605,18 @@ ulimit(const struct lev_option *o, const bson_iter_t *value,
     if (ulimit_check(o, &u, err) < 0) {
         return NULL;
     }
-    return or_nomem(json_pack("{s:s, s:I, s:I}", "Name", u.name, "Soft",
-                              (json_int_t)u.soft, "Hard", (json_int_t)u.hard),
-                    o, err);
+    return lev_option_result(json_pack("{s:s, s:I, s:I}", "Name", u.name,
+                                       "Soft", (json_int_t)u.soft, "Hard",
+                                       (json_int_t)u.hard),
+                             o, err);
 }
 
 json_t *
 lev_option_ulimits(const struct lev_option *o, const bson_iter_t *value,
                    struct lev_error *err)
 {
-    return map_list(o, value, "a list of dicts {Name, Soft, Hard}", ulimit,
-                    err);
+    return lev_option_list(o, value, "a list of dicts {Name, Soft, Hard}",
+                           ulimit, err);
 }
 
 static bool
@@ -640,13 +646,14 @@ device_text(const struct lev_option *o, const char *text,
     }
     if (*text != '/' || *inside != '/' || !is_permissions(mode, strlen(mode)))
     {
-        invalid(o, "'/dev/on_host[:/dev/in_container][:rwm]'", text, err);
+        lev_option_invalid(o, "'/dev/on_host[:/dev/in_container][:rwm]'", text,
+                           err);
         return NULL;
     }
-    return or_nomem(json_pack("{s:s%, s:s%, s:s}", "PathOnHost", text, host,
-                              "PathInContainer", inside, len,
-                              "CgroupPermissions", mode),
-                    o, err);
+    return lev_option_result(json_pack("{s:s%, s:s%, s:s}", "PathOnHost", text,
+                                       host, "PathInContainer", inside, len,
+                                       "CgroupPermissions", mode),
+                             o, err);
 }
 
 /* The Engine API's own form, which docker-py passes through. */
@@ -658,7 +665,8 @@ device_defaults(json_t *device, const struct lev_option *o,
     json_t *path = json_object_get(device, "PathOnHost");
 
     if (path == NULL) {
-        return invalid(o, "PathOnHost in a device's dict", "none", err);
+        return lev_option_invalid(o, "PathOnHost in a device's dict", "none",
+                                  err);
     }
     if (json_object_get(device, "PathInContainer") == NULL &&
         json_object_set(device, "PathInContainer", path) < 0)
@@ -682,11 +690,12 @@ device_dict(const struct lev_option *o, const bson_iter_t *value,
     bson_iter_t it;
 
     if (object == NULL || !bson_iter_recurse(value, &it)) {
-        return or_nomem(NULL, o, err);
+        return lev_option_result(NULL, o, err);
     }
     while (bson_iter_next(&it)) {
         const char *key = bson_iter_key(&it);
-        const char *text = text_of(o, &it, "str in a device's dict", err);
+        const char *text =
+            lev_option_text(o, &it, "str in a device's dict", err);
 
         if (text == NULL) {
             return NULL;
@@ -695,12 +704,13 @@ device_dict(const struct lev_option *o, const bson_iter_t *value,
             strcmp(key, "PathInContainer") != 0 &&
             strcmp(key, "CgroupPermissions") != 0)
         {
-            invalid(o, "PathOnHost, PathInContainer and CgroupPermissions",
-                    key, err);
+            lev_option_invalid(
+                o, "PathOnHost, PathInContainer and CgroupPermissions", key,
+                err);
             return NULL;
         }
         if (json_object_set_new(object, key, json_string(text)) < 0) {
-            return or_nomem(NULL, o, err);
+            return lev_option_result(NULL, o, err);
         }
     }
     return device_defaults(object, o, err) < 0 ? NULL : lev_steal(object);
@@ -715,7 +725,7 @@ device(const struct lev_option *o, const bson_iter_t *value,
     if (BSON_ITER_HOLDS_DOCUMENT(value)) {
         return device_dict(o, value, err);
     }
-    text = text_of(o, value, LIST_OF_STR, err);
+    text = lev_option_text(o, value, LIST_OF_STR, err);
     return text == NULL ? NULL : device_text(o, text, err);
 }
 
@@ -723,5 +733,5 @@ json_t *
 lev_option_devices(const struct lev_option *o, const bson_iter_t *value,
                    struct lev_error *err)
 {
-    return map_list(o, value, LIST_OF_STR, device, err);
+    return lev_option_list(o, value, LIST_OF_STR, device, err);
 }

@@ -250,13 +250,40 @@ policy_of(PyObject *pull)
                : LEV_PULL_MISSING;
 }
 
+/* Ports are names of bindings, as docker-py takes them: ints, too. */
+static int
+name_ports(PyObject *all)
+{
+    PyObject *bindings = PyDict_GetItemString(all, "port_bindings");
+    _cleanup_pydecref_ PyObject *named = NULL;
+    PyObject *port, *binding;
+    Py_ssize_t pos = 0;
+
+    if (bindings == NULL || !PyDict_Check(bindings)) {
+        return 0;
+    }
+    named = PyDict_New();
+    while (named != NULL && PyDict_Next(bindings, &pos, &port, &binding)) {
+        _cleanup_pydecref_ PyObject *name =
+            PyLong_CheckExact(port) ? PyObject_Str(port) : Py_NewRef(port);
+
+        if (name == NULL || PyDict_SetItem(named, name, binding) < 0) {
+            return -1;
+        }
+    }
+    return named == NULL ? -1
+                         : PyDict_SetItemString(all, "port_bindings", named);
+}
+
 int
 levpy_cr_options(struct levpy_state *st, Cr *cr, bson_t **out)
 {
     _cleanup_pydecref_ PyObject *all = PyDict_Copy(cr->options);
 
     *out = NULL;
-    if (all == NULL || PyDict_Update(all, cr->host_config) < 0) {
+    if (all == NULL || PyDict_Update(all, cr->host_config) < 0 ||
+        name_ports(all) < 0)
+    {
         return -1;
     }
     if (PyDict_GET_SIZE(all) == 0) {
