@@ -212,6 +212,14 @@ lev_docker_attach(struct lev_engine *e, const struct lev_scope *scope,
     return p;
 }
 
+/* A port of the host that somebody has: the daemon says so with 500. */
+static bool
+is_port_conflict(const char *words)
+{
+    return strstr(words, "port is already allocated") != NULL ||
+           strstr(words, "address already in use") != NULL;
+}
+
 int
 lev_docker_start(struct lev_process *p, const struct lev_scope *scope,
                  struct lev_error *err)
@@ -223,6 +231,9 @@ lev_docker_start(struct lev_process *p, const struct lev_scope *scope,
         p->failed = true;
         lev_http_transfer_end(lev_steal(p->attach.t));
         lev_http_transfer_end(lev_steal(p->wait.t));
+        if (is_port_conflict(err->msg)) {
+            err->code = LEV_E_CONFLICT;
+        }
         /* The container is there but cannot be run as it was asked for. */
         if (err->detail >= 400 && err->code != LEV_E_CONFLICT &&
             strcasestr(err->msg, "no such container") == NULL)

@@ -6,8 +6,10 @@
  *   oci_process.c    its first process, and execs
  *   oci_files.c      hosts, resolv.conf, and what is copied into it
  *   oci_network.c    networks and addresses
+ *   oci_ports.c      ports of this machine that lead to a container
  *   oci_image.c      images, by the image store
- *   oci_spec.c       what the runtime is told
+ *   oci_spec.c       what the runtime is told; with oci_device.c,
+ *                    oci_limits.c and oci_security.c
  *
  * What needs privileges, or must go on when this process is killed, is done by
  * the helper (lev-reaper, one per engine). Here is what has to be thought
@@ -33,6 +35,7 @@ struct lev_oci_network {
     uint32_t base; /* host's byte order */
     unsigned prefix;
     uint8_t *used; /* a bit per address */
+    size_t last;   /* the one that was given last */
     size_t members;
 };
 
@@ -51,6 +54,7 @@ struct lev_oci_container {
     int root; /* descriptor of its root, as it is mounted in the helper */
     struct lev_stored_image image; /* its layers are held */
     json_t *process;               /* as in its config.json */
+    json_t *ports; /* published: {key, HostIp, HostPort}; or NULL */
     enum lev_oci_net net;
     struct lev_oci_endpoint ends[LEV_OCI_NETWORKS_MAX];
     size_t ends_n;
@@ -119,7 +123,8 @@ int lev_oci_get(struct lev_engine *e, const struct lev_scope *scope,
 /* hosts, hostname and resolv.conf of a container, before its start. */
 int lev_oci_write_files(struct lev_oci *o, struct lev_oci_container *c,
                         const struct lev_container_spec *spec,
-                        const json_t *host, struct lev_error *err);
+                        const json_t *config, const json_t *host,
+                        struct lev_error *err);
 /* The aliases of `c` on its networks, to the hosts files of the others there,
  * and theirs to its own. With the engine's mutex. */
 void lev_oci_share_names(struct lev_oci *o, struct lev_oci_container *c);
@@ -169,6 +174,14 @@ int lev_oci_join(struct lev_oci *o, struct lev_oci_container *c,
 void lev_oci_leave(struct lev_oci *o, struct lev_oci_container *c);
 /* For the helper's create: an array of its endpoints. */
 json_t *lev_oci_endpoints(const struct lev_oci_container *c);
+bool lev_oci_publishes(const json_t *host);
+/* For the helper's create: what the options want published of a container that
+ * has its addresses; a new reference. */
+json_t *lev_oci_ports_wanted(struct lev_oci_container *c, const json_t *config,
+                             const json_t *host, struct lev_error *err);
+/* The helper's answer to it. */
+void lev_oci_ports_taken(struct lev_oci *o, struct lev_oci_container *c,
+                         const json_t *numbers);
 /* The engine's default network, made when it is not there. */
 int lev_oci_join_default(struct lev_oci *o, const struct lev_scope *scope,
                          struct lev_oci_container *c, struct lev_error *err);

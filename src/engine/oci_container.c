@@ -41,6 +41,7 @@ lev_oci_container_unref(struct lev_oci_container *c)
     lev_closep(&c->root);
     lev_stored_image_deinit(&c->image);
     json_decref(c->process);
+    json_decref(c->ports);
     free(c->name);
     free(c->bundle);
     free(c);
@@ -163,7 +164,8 @@ remove_bundle(const struct lev_oci_container *c, struct lev_error *err)
 /* What another process of this user can know about it. */
 static int
 write_meta(const struct lev_oci_container *c,
-           const struct lev_container_spec *spec, struct lev_error *err)
+           const struct lev_container_spec *spec, const json_t *more,
+           struct lev_error *err)
 {
     _cleanup_json_ json_t *labels = lev_docker_labels(spec->labels, err);
     _cleanup_json_ json_t *doc = NULL;
@@ -171,6 +173,9 @@ write_meta(const struct lev_oci_container *c,
 
     if (labels == NULL) {
         return -1;
+    }
+    if (more != NULL) {
+        json_object_update(labels, (json_t *)more);
     }
     doc = json_pack("{s:s, s:s, s:s, s:O}", "name", c->name, "image",
                     spec->image, "image_id", c->image.id, "labels", labels);
@@ -192,7 +197,8 @@ struct draft {
     const struct lev_container_spec *spec;
     struct lev_oci_container *c;
     json_t *config, *host; /* the options in the Engine API's form */
-    char netns[64];
+    char netns[64], pidns[64];
+    bool shares_pids;
     char *files; /* whose hosts, hostname and resolv.conf are used */
 };
 
@@ -206,26 +212,71 @@ draft_deinit(struct draft *d)
 }
 #define _cleanup_draft_ _cleanup_(draft_deinit)
 
+/* The process 1 of a container of this session that runs. */
+static int
+running_pid(struct draft *d, const struct lev_scope *scope, const char *option,
+            const char *id, pid_t *pid, struct lev_error *err)
+{
+    struct lev_container_state state;
+
+    if (lev_oci_inspect(&d->o->base, scope, id, &state, err) < 0) {
+        return -1;
+    }
+    if (!state.running) {
+        return lev_error_set(err, LEV_E_CONFLICT, 409,
+                             "%s: the container %s is not running", option,
+                             id);
+    }
+    *pid = state.pid;
+    return 0;
+}
+
+/* What it shares besides the network. */
+static int
+choose_namespaces(struct draft *d, const struct lev_scope *scope,
+                  struct lev_error *err)
+{
+    const char *mode = lev_json_str(d->host, "PidMode");
+    const char *ipc = lev_json_str(d->host, "IpcMode");
+    pid_t pid;
+
+    if (ipc != NULL && strncmp(ipc, "container:", 10) == 0) {
+        return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
+                             "engine oci: option 'ipc_mode': one container "
+                             "cannot use another one's; 'host' is shared by "
+                             "all");
+    }
+    if (lev_json_str(d->host, "CgroupParent") != NULL) {
+        return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
+                             "engine oci: option 'cgroup_parent': control "
+                             "groups of containers are below their session's");
+    }
+    d->shares_pids = mode != NULL;
+    if (mode == NULL || strcmp(mode, "host") == 0) {
+        return 0;
+    }
+    if (running_pid(d, scope, "pid_mode", mode + 10, &pid, err) < 0) {
+        return -1;
+    }
+    snprintf(d->pidns, sizeof(d->pidns), "/proc/%d/ns/pid", (int)pid);
+    return 0;
+}
+
 static int
 join_other(struct draft *d, const struct lev_scope *scope, const char *id,
            struct lev_error *err)
 {
     _cleanup_oci_container_ struct lev_oci_container *other =
         lev_oci_find(d->o, id, err);
-    struct lev_container_state state;
+    pid_t pid;
 
     if (other == NULL ||
-        lev_oci_inspect(&d->o->base, scope, id, &state, err) < 0) {
+        running_pid(d, scope, "network_mode", id, &pid, err) < 0) {
         return -1;
-    }
-    if (!state.running) {
-        return lev_error_set(err, LEV_E_CONFLICT, 409,
-                             "network_mode: the container %s is not running",
-                             id);
     }
     d->c->net =
         other->net == LEV_OCI_NET_HOST ? LEV_OCI_NET_HOST : LEV_OCI_NET_PATH;
-    snprintf(d->netns, sizeof(d->netns), "/proc/%d/ns/net", (int)state.pid);
+    snprintf(d->netns, sizeof(d->netns), "/proc/%d/ns/net", (int)pid);
     snprintf(d->c->hostname, sizeof(d->c->hostname), "%s", other->hostname);
     d->files = strdup(other->bundle);
     return d->files == NULL ? lev_error_nomem(err, "container") : 0;
@@ -261,6 +312,11 @@ connect_networks(struct draft *d, const struct lev_scope *scope,
     struct lev_oci_container *c = d->c;
 
     if (mode != NULL && strcmp(mode, "host") == 0) {
+        if (lev_oci_publishes(d->host)) {
+            return lev_error_set(err, LEV_E_INVALID, 0,
+                                 "port_bindings and publish_all_ports have "
+                                 "no meaning on the host's network");
+        }
         c->net = LEV_OCI_NET_HOST;
         return lev_json_str(d->config, "Hostname") != NULL ? 0
                                                            : host_name(c, err);
@@ -270,6 +326,9 @@ connect_networks(struct draft *d, const struct lev_scope *scope,
     }
     if (mode != NULL && strcmp(mode, "none") != 0) {
         return join_network(d, scope, mode, err);
+    }
+    if (d->spec->networks_n == 0 && lev_oci_publishes(d->host)) {
+        return join_network(d, scope, "bridge", err);
     }
     c->net = d->spec->networks_n > 0 ? LEV_OCI_NET_PATH : LEV_OCI_NET_NONE;
     for (size_t i = 0; i < d->spec->networks_n; i++) {
@@ -298,8 +357,18 @@ call_create(struct draft *d, const struct lev_scope *scope,
     }
     request = json_pack("{s:s, s:s, s:o}", "op", "create", "name", c->name,
                         "lower", lower);
+    json_object_set_new(request, "shares_pids", json_boolean(d->shares_pids));
     if (c->ends_n > 0) {
         json_object_set_new(request, "networks", lev_oci_endpoints(c));
+    }
+    if (c->ends_n > 0 && lev_oci_publishes(d->host)) {
+        json_t *ports = lev_oci_ports_wanted(c, d->config, d->host, err);
+
+        if (ports == NULL) {
+            json_decref(request);
+            return -1;
+        }
+        json_object_set_new(request, "ports", ports);
     }
     if (lev_helper_call(d->o->helper, scope, request, NULL, 0, &answer, err) <
         0) {
@@ -310,6 +379,7 @@ call_create(struct draft *d, const struct lev_scope *scope,
         return lev_error_set(err, LEV_E_ENGINE, 0, "the helper gave no root");
     }
     c->root = lev_steal_fd(&answer.fds[0]);
+    lev_oci_ports_taken(d->o, c, lev_json_get(answer.body, "ports"));
     netns = lev_json_str(answer.body, "netns");
     if (netns != NULL) {
         snprintf(d->netns, sizeof(d->netns), "%s", netns);
@@ -323,6 +393,7 @@ write_config(struct draft *d, struct lev_error *err)
     struct lev_oci_container *c = d->c;
     _cleanup_json_ json_t *config = NULL;
     _cleanup_buf_ struct lev_buf text = {0};
+    const char *ipc = lev_json_str(d->host, "IpcMode");
     char cgroup[300];
     const struct lev_oci_spec s = {
         .spec = d->spec,
@@ -336,6 +407,8 @@ write_config(struct draft *d, struct lev_error *err)
         .hostname = c->hostname,
         .net = c->net,
         .netns = d->netns,
+        .pidns = d->shares_pids ? d->pidns : NULL,
+        .ipc_host = strcmp(ipc == NULL ? "" : ipc, "host") == 0,
         .cache_dir = d->o->cache,
         .takes_bpf = d->o->is_crun,
     };
@@ -393,13 +466,16 @@ static int
 fill(struct draft *d, const struct lev_scope *scope, struct lev_error *err)
 {
     if (make_bundle(d->c, err) < 0 || choose_hostname(d, err) < 0 ||
+        choose_namespaces(d, scope, err) < 0 ||
         connect_networks(d, scope, err) < 0 || call_create(d, scope, err) < 0)
     {
         return -1;
     }
-    return lev_oci_write_files(d->o, d->c, d->spec, d->host, err) < 0 ||
+    return lev_oci_write_files(d->o, d->c, d->spec, d->config, d->host, err) <
+                       0 ||
                    write_config(d, err) < 0 ||
-                   write_meta(d->c, d->spec, err) < 0
+                   write_meta(d->c, d->spec, lev_json_get(d->config, "Labels"),
+                              err) < 0
                ? -1
                : 0;
 }

@@ -84,9 +84,10 @@ read_host_file(const char *path, struct lev_buf *text)
 
 static int
 write_hosts(const struct lev_oci *o, const struct lev_oci_container *c,
-            const struct lev_container_spec *spec, const json_t *host,
-            struct lev_error *err)
+            const struct lev_container_spec *spec, const json_t *config,
+            const json_t *host, struct lev_error *err)
 {
+    const char *domain = lev_json_str(config, "Domainname");
     _cleanup_buf_ struct lev_buf text = {0};
     char address[INET_ADDRSTRLEN];
     json_t *item;
@@ -111,7 +112,11 @@ write_hosts(const struct lev_oci *o, const struct lev_oci_container *c,
     }
     for (i = 0; i < c->ends_n; i++) {
         address_text(c->ends[i].address, address);
-        lev_buf_printf(&text, "%s\t%s\n", address, c->hostname);
+        lev_buf_printf(&text, "%s\t", address);
+        if (domain != NULL) {
+            lev_buf_printf(&text, "%s.%s ", c->hostname, domain);
+        }
+        lev_buf_printf(&text, "%s\n", c->hostname);
     }
     if (lev_buf_check(&text, "hosts", err) < 0) {
         return -1;
@@ -189,12 +194,43 @@ is_loopback(const char *server)
     return strncmp(server, "127.", 4) == 0 || strcmp(server, "::1") == 0;
 }
 
+/* One line of search domains or options; "." alone is none. */
+static void
+put_words(const char *keyword, const json_t *words, struct lev_buf *out)
+{
+    const char *first = json_string_value(json_array_get(words, 0));
+    json_t *word;
+    size_t i;
+
+    if (first == NULL || strcmp(first, ".") == 0) {
+        return;
+    }
+    lev_buf_puts(out, keyword);
+    json_array_foreach((json_t *)words, i, word)
+    {
+        lev_buf_printf(out, " %s", json_string_value(word));
+    }
+    lev_buf_puts(out, "\n");
+}
+
+/* What the options take the place of. */
+static bool
+is_replaced(const char *line, const json_t *host)
+{
+    return (json_array_size(lev_json_get(host, "DnsSearch")) > 0 &&
+            (strncmp(line, "search", 6) == 0 ||
+             strncmp(line, "domain", 6) == 0)) ||
+           (json_array_size(lev_json_get(host, "DnsOptions")) > 0 &&
+            strncmp(line, "options", 7) == 0);
+}
+
 /* Copies lines; of name servers those only that a container can reach. Their
  * number. */
 static int
-filter_servers(char *text, bool keep_servers, bool keep_loopback,
+filter_servers(char *text, const json_t *host, bool keep_loopback,
                struct lev_buf *out)
 {
+    bool keep_servers = json_array_size(lev_json_get(host, "Dns")) == 0;
     char *save = NULL;
     int kept = 0;
 
@@ -204,7 +240,9 @@ filter_servers(char *text, bool keep_servers, bool keep_loopback,
         char server[128];
 
         if (sscanf(line, " nameserver %127s", server) != 1) {
-            lev_buf_printf(out, "%s\n", line);
+            if (!is_replaced(line, host)) {
+                lev_buf_printf(out, "%s\n", line);
+            }
         }
         else if (keep_servers && (keep_loopback || !is_loopback(server))) {
             lev_buf_printf(out, "%s\n", line);
@@ -234,8 +272,7 @@ write_resolv(const struct lev_oci_container *c, const json_t *host,
 
         if (read_host_file(sources[i], &text) == 0 && text.data != NULL) {
             lev_buf_clear(&out);
-            servers = filter_servers(text.data, json_array_size(dns) == 0,
-                                     on_host, &out);
+            servers = filter_servers(text.data, host, on_host, &out);
         }
         servers += (int)json_array_size(dns);
     }
@@ -246,6 +283,8 @@ write_resolv(const struct lev_oci_container *c, const json_t *host,
     if (servers == 0 && !on_host) {
         lev_buf_puts(&out, FALLBACK_SERVERS);
     }
+    put_words("search", lev_json_get(host, "DnsSearch"), &out);
+    put_words("options", lev_json_get(host, "DnsOptions"), &out);
     if (lev_buf_check(&out, "resolv.conf", err) < 0) {
         return -1;
     }
@@ -255,7 +294,8 @@ write_resolv(const struct lev_oci_container *c, const json_t *host,
 
 int
 lev_oci_write_files(struct lev_oci *o, struct lev_oci_container *c,
-                    const struct lev_container_spec *spec, const json_t *host,
+                    const struct lev_container_spec *spec,
+                    const json_t *config, const json_t *host,
                     struct lev_error *err)
 {
     char line[320];
@@ -265,7 +305,7 @@ lev_oci_write_files(struct lev_oci *o, struct lev_oci_container *c,
     {
         return -1;
     }
-    return write_hosts(o, c, spec, host, err) < 0 ||
+    return write_hosts(o, c, spec, config, host, err) < 0 ||
                    write_resolv(c, host, err) < 0
                ? -1
                : 0;

@@ -177,6 +177,7 @@ network_new(const char *name, const char *subnet, struct lev_error *err)
         return NULL;
     }
     n->used[0] = 3; /* the network's own address, and the gateway */
+    n->last = 1;
     return n;
 }
 
@@ -308,13 +309,19 @@ lev_oci_network_remove(struct lev_engine *e, const struct lev_scope *scope,
 
 /* ---- endpoints ---- */
 
+/* The next one, round and round: whoever had it last is long forgotten by
+ * neighbours and by the kernel's table of connections. */
 static int
 take_address(struct lev_oci_network *n, uint32_t *address,
              struct lev_error *err)
 {
-    /* The last one is for broadcasts. */
-    for (size_t i = 2; i < size_of(n) - 1; i++) {
-        if (!(n->used[i / 8] & (1u << i % 8))) {
+    size_t size = size_of(n);
+
+    for (size_t tried = 0; tried < size; tried++) {
+        size_t i = n->last = (n->last + 1) % size;
+
+        /* The last one is for broadcasts. */
+        if (i < size - 1 && !(n->used[i / 8] & (1u << i % 8))) {
             n->used[i / 8] |= (uint8_t)(1u << i % 8);
             *address = n->base + (uint32_t)i;
             return 0;
@@ -411,15 +418,20 @@ lev_oci_endpoints(const struct lev_oci_container *c)
     for (size_t i = 0; i < c->ends_n; i++) {
         const struct lev_oci_network *n = c->ends[i].network;
         char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], name[8];
+        uint32_t ip = c->ends[i].address;
+        char own[24];
 
         to_text(c->ends[i].address, address);
         to_text(n->base + 1, gateway);
         snprintf(name, sizeof(name), "eth%zu", i);
+        /* As Docker does: who gets the address next is found by it, too. */
+        snprintf(own, sizeof(own), "02:42:%02x:%02x:%02x:%02x", ip >> 24 & 255,
+                 ip >> 16 & 255, ip >> 8 & 255, ip & 255);
         json_array_append_new(
-            list,
-            json_pack("{s:s, s:s, s:s, s:s, s:i, s:b}", "bridge", n->bridge,
-                      "interface", name, "address", address, "gateway",
-                      gateway, "prefix", (int)n->prefix, "default", i == 0));
+            list, json_pack("{s:s, s:s, s:s, s:s, s:i, s:b, s:s*}", "bridge",
+                            n->bridge, "interface", name, "address", address,
+                            "gateway", gateway, "prefix", (int)n->prefix,
+                            "default", i == 0, "mac", own));
     }
     return list;
 }

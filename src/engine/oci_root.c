@@ -448,8 +448,9 @@ find_user(int root, const char *user, bool with_groups,
     return 0;
 }
 
-static int
-find_group(int root, const char *name, uint32_t *gid, struct lev_error *err)
+int
+lev_root_group(int root, const char *name, uint32_t *gid,
+               struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf group = {0};
     char *fields[8];
@@ -488,7 +489,7 @@ lev_root_user(int root, const char *text, struct lev_oci_user *user,
         return -1;
     }
     if (*colon == ':' && colon[1] != '\0') {
-        return find_group(root, colon + 1, &user->gid, err);
+        return lev_root_group(root, colon + 1, &user->gid, err);
     }
     return 0;
 }

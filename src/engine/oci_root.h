@@ -34,5 +34,8 @@ struct lev_oci_user {
  * "" is root. START when a name is not there. */
 int lev_root_user(int root, const char *text, struct lev_oci_user *user,
                   struct lev_error *err);
+/* A group's name or number, likewise. */
+int lev_root_group(int root, const char *name, uint32_t *gid,
+                   struct lev_error *err);
 
 #endif

@@ -1,20 +1,17 @@
-#include "oci_spec.h"
+#include "oci_spec_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "capabilities.h"
 #include "oci_device.h"
-#include "seccomp_profile.h"
 
 #define DEFAULT_PATH                                                          \
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define SHM_KB 65536
 #define INIT "/dev/init" /* as the container sees it */
-#define CPU_PERIOD 100000
 
 static const char *const masked[] = {
     "/proc/acpi",
@@ -34,22 +31,8 @@ static const char *const read_only[] = {
     "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
 
-static const struct {
-    const char *name;
-    int resource;
-} limits[] = {
-    {"core", RLIMIT_CORE},         {"cpu", RLIMIT_CPU},
-    {"data", RLIMIT_DATA},         {"fsize", RLIMIT_FSIZE},
-    {"locks", RLIMIT_LOCKS},       {"memlock", RLIMIT_MEMLOCK},
-    {"msgqueue", RLIMIT_MSGQUEUE}, {"nice", RLIMIT_NICE},
-    {"nofile", RLIMIT_NOFILE},     {"nproc", RLIMIT_NPROC},
-    {"rss", RLIMIT_RSS},           {"rtprio", RLIMIT_RTPRIO},
-    {"rttime", RLIMIT_RTTIME},     {"sigpending", RLIMIT_SIGPENDING},
-    {"stack", RLIMIT_STACK},
-};
-
-static bool
-is_privileged(const struct lev_oci_spec *s)
+bool
+lev_oci_is_privileged(const struct lev_oci_spec *s)
 {
     return lev_json_bool(s->host, "Privileged", false);
 }
@@ -163,6 +146,32 @@ build_env(const struct lev_oci_spec *s, const struct lev_oci_user *user,
     return env;
 }
 
+/* group_add: more of them. */
+static int
+add_groups(const struct lev_oci_spec *s, struct lev_oci_user *user,
+           struct lev_error *err)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach(lev_json_get(s->host, "GroupAdd"), i, item)
+    {
+        if (user->groups_n == LEV_ARRAY_LEN(user->groups)) {
+            return lev_error_set(err, LEV_E_INVALID, 0,
+                                 "option 'group_add': a process can have %zu "
+                                 "groups",
+                                 LEV_ARRAY_LEN(user->groups));
+        }
+        if (lev_root_group(s->root, json_string_value(item),
+                           &user->groups[user->groups_n], err) < 0)
+        {
+            return lev_error_wrap(err, "option 'group_add'");
+        }
+        user->groups_n++;
+    }
+    return 0;
+}
+
 static json_t *
 build_user(const struct lev_oci_user *user)
 {
@@ -189,76 +198,6 @@ build_capabilities(uint64_t caps, uint32_t uid)
     return json_pack("{s:o, s:o, s:o}", "bounding", lev_caps_json(caps),
                      "effective", lev_caps_json(effective), "permitted",
                      lev_caps_json(effective));
-}
-
-static int
-check_limit(const char *name, int resource, int64_t hard,
-            struct lev_error *err)
-{
-    struct rlimit now;
-    uint64_t wanted = hard < 0 ? RLIM_INFINITY : (uint64_t)hard;
-
-    if (getrlimit((__rlimit_resource_t)resource, &now) < 0 ||
-        wanted <= now.rlim_max ||
-        (lev_caps_available() & LEV_CAP(24 /* CAP_SYS_RESOURCE */)))
-    {
-        return 0;
-    }
-    return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
-                         "option 'ulimits': %s=%lld is above this machine's "
-                         "hard limit of %llu, and raising it takes "
-                         "CAP_SYS_RESOURCE",
-                         name, (long long)hard,
-                         (unsigned long long)now.rlim_max);
-}
-
-static json_t *
-build_limit(const json_t *u, struct lev_error *err)
-{
-    const char *name = lev_json_str(u, "Name");
-    int64_t soft = lev_json_int(u, "Soft", -1);
-    int64_t hard = lev_json_int(u, "Hard", -1);
-    char type[32];
-
-    for (size_t i = 0; i < LEV_ARRAY_LEN(limits); i++) {
-        if (strcasecmp(name, limits[i].name) != 0) {
-            continue;
-        }
-        if (check_limit(name, limits[i].resource, hard, err) < 0) {
-            return NULL;
-        }
-        snprintf(type, sizeof(type), "RLIMIT_%s", limits[i].name);
-        for (char *p = type; *p != '\0'; p++) {
-            *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
-        }
-        /* A number of 64 bits without sign: -1 would be refused, and jansson
-         * has none above INT64_MAX, which is as good as no limit. */
-        return json_pack("{s:s, s:I, s:I}", "type", type, "soft",
-                         (json_int_t)(soft < 0 ? INT64_MAX : soft), "hard",
-                         (json_int_t)(hard < 0 ? INT64_MAX : hard));
-    }
-    lev_error_set(err, LEV_E_ENGINE, 0,
-                  "option 'ulimits': there is no limit '%.60s'", name);
-    return NULL;
-}
-
-static json_t *
-build_limits(const struct lev_oci_spec *s, struct lev_error *err)
-{
-    json_t *list = json_array(), *item;
-    size_t i;
-
-    json_array_foreach(lev_json_get(s->host, "Ulimits"), i, item)
-    {
-        json_t *limit = build_limit(item, err);
-
-        if (limit == NULL) {
-            json_decref(list);
-            return NULL;
-        }
-        json_array_append_new(list, limit);
-    }
-    return list;
 }
 
 static const char *
@@ -298,17 +237,17 @@ build_process(const struct lev_oci_spec *s, uint64_t caps,
             text_option(s->config, "User",
                         s->image->user == NULL ? "" : s->image->user),
             &user, err) < 0 ||
-        make_cwd(s, cwd, err) < 0 || (args = build_args(s, err)) == NULL ||
+        add_groups(s, &user, err) < 0 || make_cwd(s, cwd, err) < 0 ||
+        (args = build_args(s, err)) == NULL ||
         (env = build_env(s, &user, err)) == NULL ||
-        (rlimits = build_limits(s, err)) == NULL)
+        (rlimits = lev_oci_rlimits(s, err)) == NULL)
     {
         return NULL;
     }
-    return json_pack("{s:b, s:o, s:O, s:O, s:s, s:o, s:O, s:b}", "terminal", 0,
+    return json_pack("{s:b, s:o, s:O, s:O, s:s, s:o, s:O}", "terminal", 0,
                      "user", build_user(&user), "args", args, "env", env,
                      "cwd", cwd, "capabilities",
-                     build_capabilities(caps, user.uid), "rlimits", rlimits,
-                     "noNewPrivileges", 0);
+                     build_capabilities(caps, user.uid), "rlimits", rlimits);
 }
 
 /* ---- mounts ---- */
@@ -349,9 +288,32 @@ add_file(json_t *mounts, const struct lev_oci_spec *s, const char *name)
 }
 
 static void
+add_ipc_mounts(json_t *mounts, const struct lev_oci_spec *s)
+{
+    const char *mode = text_option(s->host, "IpcMode", "private");
+    int64_t size = lev_json_int(s->host, "ShmSize", 0);
+    char options[80];
+
+    /* Of whatever IPC namespace the container is in. */
+    add_mount(mounts, "/dev/mqueue", "mqueue", "mqueue",
+              "nosuid,noexec,nodev");
+    if (s->ipc_host) {
+        add_mount(mounts, "/dev/shm", "bind", "/dev/shm",
+                  "rbind,nosuid,noexec,nodev");
+        return;
+    }
+    if (strcmp(mode, "none") != 0) {
+        snprintf(options, sizeof(options),
+                 "nosuid,noexec,nodev,mode=1777,size=%lldk",
+                 (long long)(size > 0 ? (size + 1023) / 1024 : SHM_KB));
+        add_mount(mounts, "/dev/shm", "tmpfs", "shm", options);
+    }
+}
+
+static void
 add_kernel_mounts(json_t *mounts, const struct lev_oci_spec *s)
 {
-    bool all = is_privileged(s);
+    bool all = lev_oci_is_privileged(s);
 
     add_mount(mounts, "/proc", "proc", "proc", "nosuid,noexec,nodev");
     add_mount(mounts, "/dev", "tmpfs", "tmpfs",
@@ -369,10 +331,7 @@ add_kernel_mounts(json_t *mounts, const struct lev_oci_spec *s)
         add_mount(mounts, "/sys/fs/cgroup", "cgroup", "cgroup",
                   all ? "nosuid,noexec,nodev" : "ro,nosuid,noexec,nodev");
     }
-    add_mount(mounts, "/dev/mqueue", "mqueue", "mqueue",
-              "nosuid,noexec,nodev");
-    add_mount(mounts, "/dev/shm", "tmpfs", "shm",
-              "nosuid,noexec,nodev,mode=1777,size=65536k");
+    add_ipc_mounts(mounts, s);
 }
 
 static void
@@ -446,10 +405,16 @@ build_mounts(const struct lev_oci_spec *s, struct lev_error *err)
 static json_t *
 build_namespaces(const struct lev_oci_spec *s)
 {
-    json_t *list = json_pack("[{s:s}, {s:s}, {s:s}, {s:s}, {s:s}]", "type",
-                             "mount", "type", "uts", "type", "ipc", "type",
-                             "pid", "type", "cgroup");
+    json_t *list = json_pack("[{s:s}, {s:s}, {s:s}]", "type", "mount", "type",
+                             "uts", "type", "cgroup");
 
+    if (!s->ipc_host) {
+        json_array_append_new(list, json_pack("{s:s}", "type", "ipc"));
+    }
+    if (s->pidns == NULL || *s->pidns != '\0') {
+        json_array_append_new(
+            list, json_pack("{s:s, s:s*}", "type", "pid", "path", s->pidns));
+    }
     if (s->net == LEV_OCI_NET_NONE) {
         json_array_append_new(list, json_pack("{s:s}", "type", "network"));
     }
@@ -460,155 +425,33 @@ build_namespaces(const struct lev_oci_spec *s)
     return list;
 }
 
-/* True where memory with swap can be limited: a kernel's choice. */
-static bool
-counts_swap(void)
-{
-    return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0 ||
-           access("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", F_OK) ==
-               0;
-}
-
-static int
-build_memory(const struct lev_oci_spec *s, json_t *resources,
-             struct lev_error *err)
-{
-    int64_t limit = lev_json_int(s->host, "Memory", 0);
-    int64_t swap = lev_json_int(s->host, "MemorySwap", 0);
-    json_t *memory;
-
-    if (limit <= 0) {
-        return 0;
-    }
-    if (swap != 0 && !counts_swap()) {
-        return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
-                             "option 'memswap_limit': this kernel does not "
-                             "count swap (boot it with swapaccount=1)");
-    }
-    memory = json_pack("{s:I}", "limit", (json_int_t)limit);
-    if (counts_swap()) {
-        /* Docker's default: as much swap as memory. */
-        json_object_set_new(memory, "swap",
-                            json_integer(swap != 0 ? swap : limit * 2));
-    }
-    json_object_set_new(resources, "memory", memory);
-    return 0;
-}
-
-static void
-build_cpu(const struct lev_oci_spec *s, json_t *resources)
-{
-    int64_t nano = lev_json_int(s->host, "NanoCpus", 0);
-    int64_t shares = lev_json_int(s->host, "CpuShares", 0);
-    json_t *cpu = json_object();
-
-    if (shares > 0) {
-        json_object_set_new(cpu, "shares", json_integer(shares));
-    }
-    if (nano > 0) {
-        json_object_set_new(cpu, "period", json_integer(CPU_PERIOD));
-        json_object_set_new(cpu, "quota",
-                            json_integer(nano * CPU_PERIOD / 1000000000));
-    }
-    json_object_set_new(resources, "cpu", cpu);
-}
-
 static json_t *
-build_resources(const struct lev_oci_spec *s, const json_t *rules,
-                struct lev_error *err)
-{
-    _cleanup_json_ json_t *resources =
-        json_pack("{s:O}", "devices", (json_t *)rules);
-    int64_t pids = lev_json_int(s->host, "PidsLimit", 0);
-
-    if (build_memory(s, resources, err) < 0) {
-        return NULL;
-    }
-    build_cpu(s, resources);
-    if (pids != 0) {
-        json_object_set_new(resources, "pids",
-                            json_pack("{s:I}", "limit", (json_int_t)pids));
-    }
-    return lev_steal(resources);
-}
-
-static json_t *
-build_linux(const struct lev_oci_spec *s, struct lev_error *err)
+build_linux(const struct lev_oci_spec *s,
+            const struct lev_oci_security *security, struct lev_error *err)
 {
     _cleanup_json_ json_t *rules = json_array(), *devices = json_array();
     _cleanup_json_ json_t *resources = NULL, *linux_part = NULL;
+    _cleanup_json_ json_t *sysctls = lev_oci_sysctls(s, err);
 
-    if (lev_oci_devices(is_privileged(s), lev_json_get(s->host, "Devices"),
-                        devices, rules, err) < 0 ||
-        (resources = build_resources(s, rules, err)) == NULL)
+    if (sysctls == NULL ||
+        lev_oci_devices(lev_oci_is_privileged(s),
+                        lev_json_get(s->host, "Devices"), devices, rules,
+                        err) < 0 ||
+        (resources = lev_oci_resources(s, rules, err)) == NULL)
     {
         return NULL;
     }
     linux_part = json_pack("{s:s, s:o, s:O, s:O}", "cgroupsPath", s->cgroup,
                            "namespaces", build_namespaces(s), "devices",
                            devices, "resources", resources);
-    if (!is_privileged(s)) {
+    if (!security->unmasked) {
         json_object_set_new(linux_part, "maskedPaths",
                             strings(masked, LEV_ARRAY_LEN(masked)));
         json_object_set_new(linux_part, "readonlyPaths",
                             strings(read_only, LEV_ARRAY_LEN(read_only)));
     }
-    if (s->net != LEV_OCI_NET_HOST) {
-        json_object_set_new(
-            linux_part, "sysctl",
-            json_pack("{s:s, s:s}", "net.ipv4.ip_unprivileged_port_start", "0",
-                      "net.ipv4.ping_group_range", "0 2147483647"));
-    }
+    json_object_set(linux_part, "sysctl", sysctls);
     return lev_steal(linux_part);
-}
-
-/* ---- security ---- */
-
-static int
-add_seccomp(const struct lev_oci_spec *s, uint64_t caps, json_t *spec,
-            struct lev_error *err)
-{
-    _cleanup_buf_ struct lev_buf bpf = {0}, text = {0};
-    json_t *profile;
-
-    if (is_privileged(s)) {
-        return 0;
-    }
-    if (!s->takes_bpf) {
-        profile = lev_seccomp_json(caps, err);
-        return profile == NULL
-                   ? -1
-                   : json_object_set_new(json_object_get(spec, "linux"),
-                                         "seccomp", profile);
-    }
-    if (lev_seccomp_bpf(caps, s->cache_dir, &bpf, err) < 0) {
-        return -1;
-    }
-    lev_buf_base64(&text, bpf.data, bpf.len, false);
-    if (lev_buf_check(&text, "seccomp filter", err) < 0) {
-        return -1;
-    }
-    return json_object_set_new(
-        spec, "annotations",
-        json_pack("{s:s}", "run.oci.seccomp_bpf_data", text.data));
-}
-
-/* Docker's own profile, where Docker has loaded it. */
-static void
-add_apparmor(const struct lev_oci_spec *s, json_t *process)
-{
-    _cleanup_fclose_ FILE *f =
-        fopen("/sys/kernel/security/apparmor/profiles", "re");
-    char line[256];
-
-    while (f != NULL && !is_privileged(s) &&
-           fgets(line, sizeof(line), f) != NULL) {
-        if (strncmp(line, "docker-default ", 15) == 0) {
-            json_object_set_new(process, "apparmorProfile",
-                                json_string("docker-default"));
-            return;
-        }
-    }
 }
 
 json_t *
@@ -617,8 +460,12 @@ lev_oci_spec_build(const struct lev_oci_spec *s, struct lev_error *err)
     _cleanup_json_ json_t *process = NULL, *mounts = NULL, *linux_part = NULL;
     _cleanup_json_ json_t *spec = NULL;
     uint64_t caps = lev_caps_available();
+    struct lev_oci_security security;
 
-    if (!is_privileged(s) &&
+    if (lev_oci_security(s, &security, err) < 0) {
+        return NULL;
+    }
+    if (!lev_oci_is_privileged(s) &&
         lev_caps_apply(lev_json_get(s->host, "CapAdd"),
                        lev_json_get(s->host, "CapDrop"), &caps, err) < 0)
     {
@@ -626,11 +473,10 @@ lev_oci_spec_build(const struct lev_oci_spec *s, struct lev_error *err)
     }
     if ((process = build_process(s, caps, err)) == NULL ||
         (mounts = build_mounts(s, err)) == NULL ||
-        (linux_part = build_linux(s, err)) == NULL)
+        (linux_part = build_linux(s, &security, err)) == NULL)
     {
         return NULL;
     }
-    add_apparmor(s, process);
     spec = json_pack(
         "{s:s, s:O, s:{s:s%, s:b}, s:s, s:O, s:O}", "ociVersion", "1.0.2",
         "process", process, "root", "path", "root", (size_t)4, "readonly",
@@ -640,7 +486,8 @@ lev_oci_spec_build(const struct lev_oci_spec *s, struct lev_error *err)
         lev_error_nomem(err, "config.json");
         return NULL;
     }
-    return add_seccomp(s, caps, spec, err) < 0 ? NULL : lev_steal(spec);
+    return lev_oci_secure(s, &security, caps, spec, err) < 0 ? NULL
+                                                             : lev_steal(spec);
 }
 
 json_t *

@@ -30,7 +30,9 @@ struct lev_oci_spec {
     const char *cgroup; /* "/levrt-TAG/NAME" */
     const char *hostname;
     enum lev_oci_net net;
-    const char *netns;     /* with LEV_OCI_NET_PATH */
+    const char *netns; /* with LEV_OCI_NET_PATH */
+    const char *pidns; /* a path, "" is the machine's, NULL its own */
+    bool ipc_host;
     const char *cache_dir; /* for compiled filters; or NULL */
     bool takes_bpf;        /* the runtime is crun */
 };

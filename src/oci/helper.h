@@ -6,19 +6,18 @@
  * answer; when the helper dies, that end closes.
  *
  *   create   {name, lower: [dir…], networks: [{bridge, interface, address,
- *            prefix, gateway, default}…] | null} → {netns} + [root]
- *            The overlay of a container's directory is mounted, a network
- *            namespace made (null: none) that {netns} is the path of.
- *   start    {name} + [stdin, stdout, stderr, exit] → {pid}
- *   exec     {name, number} + [stdin, stdout, stderr, exit] → {pid}
- *            `exit` is a socket: a lev_exit comes when the process has ended;
- *            closing it kills the process of an exec.
- *   signal   {name, signo} → {}
- *   pause    {name, on} → {}
- *   inspect  {name} → {state, pid, code, oom, peak, started, finished, paused}
- *   remove   {name} → {}            when nothing of it is there any more
- *   network  {bridge, gateway, prefix} → {host}
- *   unnetwork {bridge, gateway, prefix} → {}
+ *            prefix, gateway, default, mac}…] | null, ports: [{ip, from, to,
+ * port, udp, address}…], shares_pids} → {netns, ports: [number…]} + [root] The
+ * overlay of a container's directory is mounted, a network namespace made
+ * (null: none) that {netns} is the path of; ports of this machine are taken
+ * (from 0: any) and lead to `port` of `address` until the container is
+ * removed. start    {name} + [stdin, stdout, stderr, exit] → {pid} exec {name,
+ * number} + [stdin, stdout, stderr, exit] → {pid} `exit` is a socket: a
+ * lev_exit comes when the process has ended; closing it kills the process of
+ * an exec. signal   {name, signo} → {} pause    {name, on} → {} inspect {name}
+ * → {state, pid, code, oom, peak, started, finished, paused} remove   {name} →
+ * {}            when nothing of it is there any more network  {bridge,
+ * gateway, prefix} → {host} unnetwork {bridge, gateway, prefix} → {}
  *
  * An answer with "error" has "code" (enum lev_errcode) and "detail". The
  * helper ends, and takes everything of the session with it, when the socket is

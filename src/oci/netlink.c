@@ -192,6 +192,31 @@ lev_netlink_up(int nl, const char *name, struct lev_error *err)
 }
 
 int
+lev_netlink_mac(int nl, const char *name, const char *mac,
+                struct lev_error *err)
+{
+    struct ifinfomsg link = {.ifi_family = AF_UNSPEC};
+    unsigned char raw[6];
+    struct request r;
+
+    if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &raw[0], &raw[1], &raw[2],
+               &raw[3], &raw[4], &raw[5]) != 6)
+    {
+        return lev_error_set(err, LEV_E_INVALID, 0, "no MAC address: %.40s",
+                             mac);
+    }
+    link.ifi_index = index_of(nl, name, err);
+    if (link.ifi_index < 0) {
+        return -1;
+    }
+    begin(&r, RTM_NEWLINK, 0, &link, sizeof(link));
+    put(&r, IFLA_ADDRESS, raw, sizeof(raw));
+    return talk(nl, &r, err) < 0
+               ? lev_error_wrap(err, "MAC address of %s", name)
+               : 0;
+}
+
+int
 lev_netlink_address(int nl, const char *name, struct in_addr address,
                     unsigned prefix, struct lev_error *err)
 {

@@ -23,6 +23,9 @@ int lev_netlink_delete(int nl, const char *name, struct lev_error *err);
 int lev_netlink_enslave(int nl, const char *name, const char *bridge,
                         struct lev_error *err);
 int lev_netlink_up(int nl, const char *name, struct lev_error *err);
+/* "02:42:ac:11:00:02" */
+int lev_netlink_mac(int nl, const char *name, const char *mac,
+                    struct lev_error *err);
 int lev_netlink_address(int nl, const char *name, struct in_addr address,
                         unsigned prefix, struct lev_error *err);
 /* `prefix` 0: the default route. */

@@ -8,9 +8,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "buf.h"
+#include "firewall.h"
 #include "netlink.h"
-#include "subprocess.h"
 
 #define UPLINK "up0"
 #define UPLINK_PREFIX 30
@@ -19,17 +18,16 @@
 #define UPLINK_POOL 0x0ac00000u
 #define UPLINK_POOL_SIZE 0x00400000u
 #define UPLINK_TRIES 32
-#define COMMAND_TIMEOUT (10 * LEV_SECOND)
 
 struct lev_net {
-    char tag[9];
-    char uplink[16]; /* the host's end */
-    int host_ns, ns; /* namespaces */
-    int host_nl, nl; /* netlink sockets in them */
-    struct in_addr host, inside;
+    struct lev_firewall firewall; /* with the tag and the uplink's names */
+    int host_ns, ns;              /* namespaces */
+    int host_nl, nl;              /* netlink sockets in them */
+    struct in_addr host;
     unsigned next_veth;
-    bool forwards; /* rules in the host's FORWARD */
-    char chain[16];
+    bool ruled;     /* the host has rules */
+    bool published; /* the uplink takes what loopback addresses send */
+    struct bridge *bridges;
 };
 
 /* ---- namespaces ---- */
@@ -101,75 +99,13 @@ netlink_in(int ns, int back, struct lev_error *err)
     return nl;
 }
 
-/* ---- commands ---- */
-
-static int
-run(const char *const *argv, const char *input, struct lev_buf *out,
-    struct lev_error *err)
-{
-    struct lev_scope scope = {lev_now() + COMMAND_TIMEOUT, NULL};
-    _cleanup_buf_ struct lev_buf words = {0}, drop = {0};
-    int status;
-
-    if (lev_subprocess_run(&scope, argv, input, out == NULL ? &drop : out,
-                           &words, &status, err) < 0)
-    {
-        return -1;
-    }
-    if (status != 0) {
-        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, status,
-                             "%s: %.300s", argv[0], lev_buf_text(&words));
-    }
-    return 0;
-}
-
-static int
-nft(const char *rules, struct lev_error *err)
-{
-    static const char *const argv[] = {"nft", "-f", "-", NULL};
-
-    if (run(argv, rules, NULL, err) == 0) {
-        return 0;
-    }
-    if (err->code == LEV_E_OS && err->detail == ENOENT) {
-        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, ENOENT,
-                             "containers' networks need the nft command: "
-                             "install nftables (Debian, Ubuntu, Fedora, "
-                             "Alpine, Arch), or use host=True or "
-                             "network_mode=\"none\"");
-    }
-    return -1;
-}
-
 /* ---- the namespace of the session ---- */
 
-/* The bridge's own frames are not the IP layer's business: else two containers
- * of one bridge would meet the chain that keeps bridges apart. */
 static int
 set_up_inside(struct lev_net *net, struct lev_error *err)
 {
-    _cleanup_buf_ struct lev_buf rules = {0};
-    char host[INET_ADDRSTRLEN];
     int rc;
 
-    inet_ntop(AF_INET, &net->host, host, sizeof(host));
-    lev_buf_printf(&rules,
-                   "table ip levrt {\n"
-                   " chain forward {\n"
-                   "  type filter hook forward priority 0; policy drop;\n"
-                   "  ct state established,related accept\n"
-                   "  iifname \"" UPLINK "\" ip saddr %s accept\n"
-                   "  oifname \"" UPLINK "\" accept\n"
-                   " }\n"
-                   " chain nat {\n"
-                   "  type nat hook postrouting priority 100;\n"
-                   "  oifname \"" UPLINK "\" masquerade\n"
-                   " }\n"
-                   "}\n",
-                   host);
-    if (lev_buf_check(&rules, "rules", err) < 0) {
-        return -1;
-    }
     if (setns(net->ns, CLONE_NEWNET) < 0) {
         return lev_error_errno(err, "enter a network namespace");
     }
@@ -179,7 +115,7 @@ set_up_inside(struct lev_net *net, struct lev_error *err)
         lev_error_errno(err, "net.ipv4.ip_forward of the session");
     }
     else {
-        rc = nft(rules.data, err);
+        rc = lev_firewall_open_inside(&net->firewall, UPLINK, err);
     }
     come_back(net->host_ns);
     return rc;
@@ -190,13 +126,13 @@ set_up_uplink(struct lev_net *net, struct lev_error *err)
 {
     const struct in_addr everywhere = {0};
 
-    if (lev_netlink_veth(net->host_nl, net->uplink, UPLINK, net->ns, err) <
-            0 ||
-        lev_netlink_address(net->host_nl, net->uplink, net->host,
+    if (lev_netlink_veth(net->host_nl, net->firewall.uplink, UPLINK, net->ns,
+                         err) < 0 ||
+        lev_netlink_address(net->host_nl, net->firewall.uplink, net->host,
                             UPLINK_PREFIX, err) < 0 ||
-        lev_netlink_up(net->host_nl, net->uplink, err) < 0 ||
-        lev_netlink_address(net->nl, UPLINK, net->inside, UPLINK_PREFIX, err) <
-            0 ||
+        lev_netlink_up(net->host_nl, net->firewall.uplink, err) < 0 ||
+        lev_netlink_address(net->nl, UPLINK, net->firewall.inside,
+                            UPLINK_PREFIX, err) < 0 ||
         lev_netlink_up(net->nl, UPLINK, err) < 0)
     {
         return -1;
@@ -244,7 +180,7 @@ pick_uplink(struct lev_net *net, struct lev_error *err)
         base = (UPLINK_POOL + random % UPLINK_POOL_SIZE) & mask;
         if (!is_taken(base, mask)) {
             net->host.s_addr = htonl(base + 1);
-            net->inside.s_addr = htonl(base + 2);
+            net->firewall.inside.s_addr = htonl(base + 2);
             return 0;
         }
     }
@@ -274,91 +210,17 @@ enable_forwarding(struct lev_error *err)
     return 0;
 }
 
-/* `add` or not: out of the uplink everything, into it answers only. */
-static int
-forward_rules(struct lev_net *net, const char *add, struct lev_error *err)
-{
-    char comment[32];
-    const char *const out[] = {"iptables",  "-w",        add,  net->chain,
-                               "-i",        net->uplink, "-m", "comment",
-                               "--comment", comment,     "-j", "ACCEPT",
-                               NULL};
-    const char *const in[] = {"iptables",  "-w",
-                              add,         net->chain,
-                              "-o",        net->uplink,
-                              "-m",        "conntrack",
-                              "--ctstate", "RELATED,ESTABLISHED",
-                              "-m",        "comment",
-                              "--comment", comment,
-                              "-j",        "ACCEPT",
-                              NULL};
-
-    snprintf(comment, sizeof(comment), "levrt-%s", net->tag);
-    return run(out, NULL, NULL, err) < 0 || run(in, NULL, NULL, err) < 0 ? -1
-                                                                         : 0;
-}
-
-/* Docker, ufw and firewalld let nothing through that they do not know. An
- * accept in a table of ours would not help: each table has its say. */
-static int
-open_forward(struct lev_net *net, struct lev_error *err)
-{
-    static const char *const list[] = {"iptables", "-w", "-S", "FORWARD",
-                                       NULL};
-    _cleanup_buf_ struct lev_buf rules = {0};
-    struct lev_error none;
-
-    if (run(list, NULL, &rules, &none) < 0 ||
-        strstr(lev_buf_text(&rules), "-P FORWARD DROP") == NULL)
-    {
-        return 0; /* without iptables there is no such policy of it */
-    }
-    snprintf(net->chain, sizeof(net->chain), "%s",
-             strstr(lev_buf_text(&rules), "-j DOCKER-USER") != NULL
-                 ? "DOCKER-USER"
-                 : "FORWARD");
-    net->forwards = true;
-    if (forward_rules(net, "-I", err) < 0) {
-        return lev_error_wrap(err,
-                              "this host's FORWARD policy drops, and a rule "
-                              "for %s is refused",
-                              net->uplink);
-    }
-    return 0;
-}
-
 static int
 set_up_host(struct lev_net *net, struct lev_error *err)
 {
-    _cleanup_buf_ struct lev_buf rules = {0};
-    char inside[INET_ADDRSTRLEN];
-
-    inet_ntop(AF_INET, &net->inside, inside, sizeof(inside));
-    lev_buf_printf(&rules,
-                   "table ip levrt-%s {\n"
-                   " chain nat {\n"
-                   "  type nat hook postrouting priority 100;\n"
-                   "  ip saddr %s oifname != \"%s\" masquerade\n"
-                   " }\n"
-                   "}\n",
-                   net->tag, inside, net->uplink);
-    if (lev_buf_check(&rules, "rules", err) < 0 || enable_forwarding(err) < 0)
-    {
+    if (enable_forwarding(err) < 0) {
         return -1;
     }
-    return nft(rules.data, err) < 0 ? -1 : open_forward(net, err);
+    net->ruled = true;
+    return lev_firewall_open(&net->firewall, err);
 }
 
-static void
-delete_table(const char *tag)
-{
-    struct lev_error err;
-    char table[32];
-    const char *const argv[] = {"nft", "delete", "table", "ip", table, NULL};
-
-    snprintf(table, sizeof(table), "levrt-%.8s", tag);
-    run(argv, NULL, NULL, &err); /* not there: fine */
-}
+static void bridges_free(struct bridge *b);
 
 void
 lev_net_close(struct lev_net *net)
@@ -368,14 +230,14 @@ lev_net_close(struct lev_net *net)
     if (net == NULL) {
         return;
     }
-    if (net->forwards) {
-        forward_rules(net, "-D", &err);
+    if (net->ruled) {
+        lev_firewall_close(&net->firewall);
     }
     if (net->host.s_addr != 0) {
-        delete_table(net->tag);
         /* At once: with the namespace it would go a little later. */
-        lev_netlink_delete(net->host_nl, net->uplink, &err);
+        lev_netlink_delete(net->host_nl, net->firewall.uplink, &err);
     }
+    bridges_free(net->bridges);
     lev_closep(&net->nl);
     lev_closep(&net->host_nl);
     lev_closep(&net->ns);
@@ -386,22 +248,16 @@ lev_net_close(struct lev_net *net)
 void
 lev_net_sweep(const char *tag)
 {
-    static const char *const chains[] = {"DOCKER-USER", "FORWARD"};
-    struct lev_net net = {.forwards = true};
     _cleanup_close_ int nl = -1;
     struct lev_error err;
+    char uplink[16];
 
-    snprintf(net.tag, sizeof(net.tag), "%s", tag);
-    snprintf(net.uplink, sizeof(net.uplink), "lv%s", net.tag);
-    delete_table(net.tag);
-    for (size_t i = 0; i < LEV_ARRAY_LEN(chains); i++) {
-        snprintf(net.chain, sizeof(net.chain), "%s", chains[i]);
-        forward_rules(&net, "-D", &err);
-    }
+    lev_firewall_sweep(tag);
     /* The kernel takes it with its namespace, but when it likes. */
+    snprintf(uplink, sizeof(uplink), "lv%.8s", tag);
     nl = lev_netlink_open(&err);
     if (nl >= 0) {
-        lev_netlink_delete(nl, net.uplink, &err); /* gone already: fine */
+        lev_netlink_delete(nl, uplink, &err); /* gone already: fine */
     }
 }
 
@@ -416,8 +272,9 @@ lev_net_open(const char *tag, const struct lev_scope *scope,
         return NULL;
     }
     net->host_ns = net->ns = net->host_nl = net->nl = -1;
-    snprintf(net->tag, sizeof(net->tag), "%s", tag);
-    snprintf(net->uplink, sizeof(net->uplink), "lv%s", net->tag);
+    snprintf(net->firewall.tag, sizeof(net->firewall.tag), "%s", tag);
+    snprintf(net->firewall.uplink, sizeof(net->firewall.uplink), "lv%.8s",
+             tag);
     net->host_ns = current_ns(err);
     net->host_nl = net->host_ns < 0 ? -1 : lev_netlink_open(err);
     net->ns = net->host_nl < 0 ? -1 : lev_netns_create(err);
@@ -441,42 +298,189 @@ network_of(struct in_addr address, unsigned prefix)
     return (struct in_addr){address.s_addr & htonl(mask)};
 }
 
+/* ---- bridges ---- */
+
+/* A bridge takes 1,023 ports, and what is sent to all of them must fit into a
+ * processor's queue of 1,000 frames: else the same ones never hear who is
+ * looked for. So this many, and then one more bridge. Each keeps a pair of
+ * virtual interfaces with one end in it, as its first port, which is the last
+ * one that a frame for all goes to; the other end goes into the next bridge.
+ * All of them are one network. */
+#define PORTS_MAX 900
+#define PARTS_MAX 100
+
+struct bridge {
+    struct bridge *next;
+    char name[9];
+    uint8_t count; /* of the bridges that it is made of */
+    uint16_t ports[PARTS_MAX];
+};
+
+static void
+bridges_free(struct bridge *b)
+{
+    while (b != NULL) {
+        struct bridge *next = b->next;
+
+        free(b);
+        b = next;
+    }
+}
+
+static struct bridge **
+bridge_find(struct lev_net *net, const char *name)
+{
+    struct bridge **at = &net->bridges;
+
+    while (*at != NULL && strcmp((*at)->name, name) != 0) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+/* "lb3", "lb3.1", "lb3.2", …; its spare ends are "lb3s0" and "lb3t0", …. */
+static void
+part_name(const struct bridge *b, uint8_t i, char name[16])
+{
+    if (i == 0) {
+        snprintf(name, 16, "%s", b->name);
+    }
+    else {
+        snprintf(name, 16, "%s.%u", b->name, i);
+    }
+}
+
+/* One more bridge of it; all but the first hang on the one before. */
+static int
+part_add(struct lev_net *net, struct bridge *b, struct lev_error *err)
+{
+    char name[16], spare[16], end[16], before[16];
+    struct lev_error late;
+
+    part_name(b, b->count, name);
+    snprintf(spare, sizeof(spare), "%ss%u", b->name, b->count);
+    snprintf(end, sizeof(end), "%st%u", b->name, b->count);
+    snprintf(before, sizeof(before), "%st%u", b->name,
+             (uint8_t)(b->count - 1));
+    if (lev_netlink_bridge(net->nl, name, err) < 0) {
+        return -1;
+    }
+    if (lev_netlink_veth(net->nl, spare, end, net->ns, err) < 0 ||
+        lev_netlink_enslave(net->nl, spare, name, err) < 0 ||
+        lev_netlink_up(net->nl, name, err) < 0 ||
+        (b->count > 0 && lev_netlink_enslave(net->nl, before, name, err) < 0))
+    {
+        lev_netlink_delete(net->nl, spare, &late);
+        lev_netlink_delete(net->nl, name, &late);
+        return -1;
+    }
+    b->count++;
+    return 0;
+}
+
+static void
+parts_remove(struct lev_net *net, const struct bridge *b)
+{
+    struct lev_error none;
+    char name[16];
+
+    for (uint8_t i = 0; i < b->count; i++) {
+        snprintf(name, sizeof(name), "%ss%u", b->name, i);
+        lev_netlink_delete(net->nl, name, &none);
+        part_name(b, i, name);
+        lev_netlink_delete(net->nl, name, &none);
+    }
+}
+
 int
 lev_net_bridge_add(struct lev_net *net, const char *name,
                    struct in_addr gateway, unsigned prefix,
                    struct lev_error *err)
 {
-    struct lev_error late;
+    struct bridge *b = calloc(1, sizeof(*b));
 
-    if (lev_netlink_bridge(net->nl, name, err) < 0) {
-        return -1;
+    if (b == NULL) {
+        return lev_error_nomem(err, "bridge");
     }
-    if (lev_netlink_address(net->nl, name, gateway, prefix, err) < 0 ||
-        lev_netlink_up(net->nl, name, err) < 0 ||
+    snprintf(b->name, sizeof(b->name), "%s", name);
+    if (part_add(net, b, err) < 0 ||
+        lev_netlink_address(net->nl, name, gateway, prefix, err) < 0 ||
         lev_netlink_route(net->host_nl, network_of(gateway, prefix), prefix,
-                          net->inside, err) < 0)
+                          net->firewall.inside, err) < 0)
     {
         if (err->detail == EEXIST) {
             err->code = LEV_E_CONFLICT; /* the host has that route */
         }
-        lev_netlink_delete(net->nl, name, &late);
+        parts_remove(net, b);
+        free(b);
         return -1;
     }
+    b->next = net->bridges;
+    net->bridges = b;
     return 0;
 }
 
-int
+void
 lev_net_bridge_remove(struct lev_net *net, const char *name,
-                      struct in_addr gateway, unsigned prefix,
-                      struct lev_error *err)
+                      struct in_addr gateway, unsigned prefix)
 {
+    struct bridge **at = bridge_find(net, name), *b = *at;
+    struct lev_error none;
+
     lev_netlink_unroute(net->host_nl, network_of(gateway, prefix), prefix,
-                        net->inside, err);
-    if (lev_netlink_delete(net->nl, name, err) < 0 && err->detail != ENODEV) {
+                        net->firewall.inside, &none);
+    if (b != NULL) {
+        *at = b->next;
+        parts_remove(net, b);
+        free(b);
+    }
+}
+
+/* Into the first of its bridges that has room. */
+static int
+enslave(struct lev_net *net, const char *veth, const char *bridge,
+        struct lev_net_place *place, struct lev_error *err)
+{
+    struct bridge *b = *bridge_find(net, bridge);
+    char name[16];
+    uint8_t i = 0;
+
+    if (b == NULL) {
+        return lev_error_set(err, LEV_E_NOT_FOUND, 404, "no bridge %s",
+                             bridge);
+    }
+    while (i < b->count && b->ports[i] >= PORTS_MAX) {
+        i++;
+    }
+    if (i == PARTS_MAX) {
+        return lev_error_set(err, LEV_E_CONFLICT, 409,
+                             "the network has %d bridges, and all are full",
+                             PARTS_MAX);
+    }
+    if (i == b->count && part_add(net, b, err) < 0) {
+        return lev_error_wrap(err, "bridge number %u", i + 1u);
+    }
+    part_name(b, i, name);
+    if (lev_netlink_enslave(net->nl, veth, name, err) < 0) {
         return -1;
     }
+    b->ports[i]++;
+    snprintf(place->bridge, sizeof(place->bridge), "%s", b->name);
+    place->part = i;
     return 0;
 }
+
+void
+lev_net_leave(struct lev_net *net, const struct lev_net_place *place)
+{
+    struct bridge *b = *bridge_find(net, place->bridge);
+
+    if (b != NULL) {
+        b->ports[place->part]--;
+    }
+}
+
+/* ---- containers ---- */
 
 static int
 set_up_endpoint(int nl, const struct lev_net_endpoint *end,
@@ -484,7 +488,9 @@ set_up_endpoint(int nl, const struct lev_net_endpoint *end,
 {
     const struct in_addr everywhere = {0};
 
-    if (lev_netlink_address(nl, end->interface, end->address, end->prefix,
+    if ((end->mac != NULL &&
+         lev_netlink_mac(nl, end->interface, end->mac, err) < 0) ||
+        lev_netlink_address(nl, end->interface, end->address, end->prefix,
                             err) < 0 ||
         lev_netlink_up(nl, end->interface, err) < 0)
     {
@@ -498,7 +504,8 @@ set_up_endpoint(int nl, const struct lev_net_endpoint *end,
 
 int
 lev_net_join(struct lev_net *net, int ns_fd,
-             const struct lev_net_endpoint *end, struct lev_error *err)
+             const struct lev_net_endpoint *end, struct lev_net_place *place,
+             struct lev_error *err)
 {
     _cleanup_close_ int nl = -1;
     struct lev_error late;
@@ -509,17 +516,51 @@ lev_net_join(struct lev_net *net, int ns_fd,
         return -1;
     }
     nl = netlink_in(ns_fd, net->host_ns, err);
-    if (nl < 0 || lev_netlink_enslave(net->nl, veth, end->bridge, err) < 0 ||
-        set_up_endpoint(nl, end, err) < 0)
+    if (nl >= 0 && set_up_endpoint(nl, end, err) == 0 &&
+        enslave(net, veth, end->bridge, place, err) == 0)
     {
-        lev_netlink_delete(net->nl, veth, &late);
-        return lev_error_wrap(err, "join %s", end->bridge);
+        return 0;
     }
-    return 0;
+    lev_netlink_delete(net->nl, veth, &late);
+    return lev_error_wrap(err, "join %s", end->bridge);
 }
 
 struct in_addr
 lev_net_host(const struct lev_net *net)
 {
     return net->host;
+}
+
+/* ---- published ports ---- */
+
+/* Answers to a loopback address of the host come from a container: the host
+ * must take them. The firewall keeps everything else off. */
+static int
+allow_loopback(struct lev_net *net, struct lev_error *err)
+{
+    char path[80];
+
+    snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/route_localnet",
+             net->firewall.uplink);
+    if (!net->published && write_sysctl(path, "1") < 0) {
+        return lev_error_errno(err, "%s", path);
+    }
+    net->published = true;
+    return 0;
+}
+
+int
+lev_net_publish(struct lev_net *net, const struct lev_published *ports,
+                size_t n, struct lev_error *err)
+{
+    return allow_loopback(net, err) < 0
+               ? -1
+               : lev_firewall_publish(&net->firewall, ports, n, err);
+}
+
+void
+lev_net_unpublish(struct lev_net *net, const struct lev_published *ports,
+                  size_t n)
+{
+    lev_firewall_unpublish(&net->firewall, ports, n);
 }

@@ -144,6 +144,7 @@ join_one(struct container *c, const json_t *v, struct lev_error *err)
     struct lev_net_endpoint end = {
         .bridge = lev_json_str(v, "bridge"),
         .interface = lev_json_str(v, "interface"),
+        .mac = lev_json_str(v, "mac"),
         .prefix = (unsigned)lev_json_int(v, "prefix", 0),
         .is_default = lev_json_bool(v, "default", false),
     };
@@ -157,7 +158,18 @@ join_one(struct container *c, const json_t *v, struct lev_error *err)
     if (c->reaper->net == NULL) {
         return lev_error_set(err, LEV_E_NOT_FOUND, 404, "no such network");
     }
-    return lev_net_join(c->reaper->net, c->ns, &end, err);
+    if (c->places_n == LEV_PLACES_MAX) {
+        return lev_error_set(err, LEV_E_INVALID, 0,
+                             "create: too many "
+                             "networks");
+    }
+    if (lev_net_join(c->reaper->net, c->ns, &end, &c->places[c->places_n],
+                     err) < 0)
+    {
+        return -1;
+    }
+    c->places_n++;
+    return 0;
 }
 
 static int
@@ -194,7 +206,11 @@ container_free(struct container *c)
         at = &(*at)->next;
     }
     *at = c->next;
+    ports_withdraw(c);
     lev_closep(&c->ns);
+    for (size_t i = 0; i < c->places_n; i++) {
+        lev_net_leave(c->reaper->net, &c->places[i]);
+    }
     free(c->waiting);
     free(c->name);
     free(c);
@@ -222,6 +238,7 @@ int
 container_create(struct reaper *r, const json_t *request, int *root_fd,
                  json_t **answer, struct lev_error *err)
 {
+    _cleanup_json_ json_t *ports = json_array();
     struct container *c = calloc(1, sizeof(*c));
 
     if (c == NULL || (c->name = strdup(lev_json_str(request, "name"))) == NULL)
@@ -232,10 +249,12 @@ container_create(struct reaper *r, const json_t *request, int *root_fd,
     c->reaper = r;
     c->ns = -1;
     c->peak = -1;
+    c->shares_pids = lev_json_bool(request, "shares_pids", false);
     c->next = r->containers;
     r->containers = c;
     if (mount_root(c, lev_json_get(request, "lower"), root_fd, err) < 0 ||
-        join_networks(c, lev_json_get(request, "networks"), err) < 0)
+        join_networks(c, lev_json_get(request, "networks"), err) < 0 ||
+        ports_publish(c, request, ports, err) < 0)
     {
         lev_closep(root_fd);
         *root_fd = -1;
@@ -246,8 +265,9 @@ container_create(struct reaper *r, const json_t *request, int *root_fd,
     *answer =
         c->ns < 0
             ? json_object()
-            : json_pack("{s:o}", "netns",
-                        json_sprintf("/proc/%d/fd/%d", (int)getpid(), c->ns));
+            : json_pack("{s:o, s:O}", "netns",
+                        json_sprintf("/proc/%d/fd/%d", (int)getpid(), c->ns),
+                        "ports", ports);
     return 0;
 }
 
@@ -365,6 +385,7 @@ container_step(struct container *c)
         return false;
     }
     clean_up_files(c);
+    ports_withdraw(c);
     for (size_t i = 0; i < c->waiting_n; i++) {
         reply(c->waiting[i], json_object(), -1);
     }

@@ -203,6 +203,9 @@ process_ended(struct process *p, int status)
         c->state = ENDED;
         c->pid = 0;
         c->finished = reaper_wall_ms();
+        if (c->shares_pids) {
+            lev_cgroup_kill(&c->reaper->cgroups, cgroup);
+        }
     }
     tell_end(p, code);
     forget(p);

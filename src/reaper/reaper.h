@@ -3,6 +3,7 @@
  *   main.c       its surroundings, the poll loop, the end
  *   request.c    what the engine asks for (helper.h tells the messages)
  *   container.c  a container's mounts, namespaces and cgroups, and their end
+ *   ports.c      its published ports
  *   process.c    starting the runtime, and what becomes of what it starts
  *   sweep.c      what dead sessions have left
  *
@@ -22,6 +23,7 @@
 #include "network.h"
 
 #define LEV_ENDED_MAX 256
+#define LEV_PLACES_MAX 8 /* networks of one container */
 
 struct reaper;
 struct container;
@@ -43,9 +45,15 @@ struct container {
     struct reaper *reaper;
     char *name;
     int ns; /* network namespace, or -1 */
+    struct lev_net_place places[LEV_PLACES_MAX];
+    size_t places_n;
+    struct lev_published *ports;
+    int *held; /* a descriptor per port */
+    size_t ports_n;
     enum { CREATED, STARTING, RUNNING, ENDED } state;
     bool paused, removing, mounted;
-    int *waiting; /* who asked for its removal */
+    bool shares_pids; /* the end of its first process ends nobody else */
+    int *waiting;     /* who asked for its removal */
     size_t waiting_n;
     int code, oom;
     int64_t peak, started, finished;
@@ -100,6 +108,12 @@ bool container_deliver(struct container *c);
 void container_remove(struct container *c, int reply_fd);
 /* Goes on with its removal; true when it is gone (and freed). */
 bool container_step(struct container *c);
+
+/* ---- ports.c ---- */
+/* Takes what the request wants published; `list` gets it as it is then. */
+int ports_publish(struct container *c, const json_t *request, json_t *list,
+                  struct lev_error *err);
+void ports_withdraw(struct container *c);
 
 /* ---- process.c ---- */
 int process_start(struct container *c, unsigned number, const int fds[4],

@@ -153,8 +153,8 @@ read_bridge(const struct lev_packet *p, const char **name,
 
     *name = lev_json_str(p->body, "bridge");
     *prefix = (unsigned)lev_json_int(p->body, "prefix", 0);
-    if (*name == NULL || *prefix < 8 || *prefix > 30 || text == NULL ||
-        inet_pton(AF_INET, text, gateway) != 1)
+    if (*name == NULL || strlen(*name) > 8 || *prefix < 8 || *prefix > 30 ||
+        text == NULL || inet_pton(AF_INET, text, gateway) != 1)
     {
         return lev_error_set(err, LEV_E_INVALID, 0, "network: bad request");
     }
@@ -196,11 +196,11 @@ do_unnetwork(struct reaper *r, struct lev_packet *p, struct container *c,
     const char *name;
     unsigned prefix;
 
-    if (read_bridge(p, &name, &gateway, &prefix, err) < 0 ||
-        (r->net != NULL &&
-         lev_net_bridge_remove(r->net, name, gateway, prefix, err) < 0))
-    {
+    if (read_bridge(p, &name, &gateway, &prefix, err) < 0) {
         return -1;
+    }
+    if (r->net != NULL) {
+        lev_net_bridge_remove(r->net, name, gateway, prefix);
     }
     *answer = json_object();
     return 0;

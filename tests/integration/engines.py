@@ -35,6 +35,7 @@ class Engine(Protocol):
     def containers(self, session: str | None = None) -> list[str]:
         """Names of levrt's containers, running or not; of one session or all."""
 
+    def labels(self, container: str) -> dict[str, str]: ...
     def networks(self, session: str | None = None) -> list[str]: ...
     def miscounted(self, network: str) -> bool:
         """Whether it refuses to remove the network, though nobody is on it."""
@@ -116,6 +117,10 @@ class DockerEngine:
         filters = _filter(session)
         rows = self._json("GET", "/containers/json", all="1", filters=filters)
         return sorted(row["Names"][0].removeprefix("/") for row in rows)
+
+    def labels(self, container: str) -> dict[str, str]:
+        inspected = self._json("GET", f"/containers/{container}/json")
+        return dict(inspected["Config"]["Labels"])
 
     def networks(self, session: str | None = None) -> list[str]:
         rows = self._json("GET", "/networks", filters=_filter(session))
@@ -271,6 +276,10 @@ class OciEngine:
 
     def containers(self, session: str | None = None) -> list[str]:
         return self._notes("names/*/meta.json", session)
+
+    def labels(self, container: str) -> dict[str, str]:
+        note = self._store / "names" / container / "meta.json"
+        return dict(json.loads(note.read_bytes())["labels"])
 
     def networks(self, session: str | None = None) -> list[str]:
         return self._notes("sessions/*/networks/*", session)

@@ -1,5 +1,9 @@
 """host_config= and options=, each observed from inside the container."""
 
+import asyncio
+import os
+import socket
+
 import pytest
 from workflows import all_of, failure, lines, sh
 
@@ -202,13 +206,162 @@ async def test_entries_take_options_too(tools):
     assert await lines(cr) == ["7 guest /var/made"]
 
 
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+async def fetch(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"GET /etc/group HTTP/1.0\r\n\r\n")
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_published_ports(tools):
+    port, other, both = free_port(), free_port(), free_port()
+    server = await sh(
+        tools,
+        "exec httpd -f -p 8000",
+        ports=[8000],
+        host_config={
+            "port_bindings": {8000: [("127.0.0.1", port), other], "8001/udp": both}
+        },
+    ).start()
+    try:
+        assert b"root:x:0:" in await fetch(port)
+        assert b"root:x:0:" in await fetch(other)
+        e = await failure(
+            option(tools, "true", port_bindings={80: ("127.0.0.1", port)}),
+            levrt.Conflict,
+        )
+        assert str(port) in str(e)
+    finally:
+        await server.stop(0)
+    with pytest.raises(ConnectionError):
+        await fetch(port)
+    # It is free again.
+    again = option(tools, "true", port_bindings={80: ("127.0.0.1", port)})
+    assert await lines(again) == []
+
+
+async def test_a_port_that_the_machine_uses(tools):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        cr = option(tools, "true", port_bindings={"80/tcp": ("127.0.0.1", port)})
+        e = await failure(cr, levrt.Conflict)
+        assert str(port) in str(e)
+
+
+@pytest.mark.parametrize("mode", ["host", "none", "container:other"])
+async def test_ports_need_a_network(mode):
+    with pytest.raises(ValueError, match="port_bindings.*network_mode"):
+        Cr("image", host_config={"port_bindings": {80: 1}, "network_mode": mode})
+
+
+async def test_processor_time_and_place(tools):
+    script = (
+        "limit cpu/cpu.cfs_quota_us cpu.max; limit cpu/cpu.cfs_period_us cpu.max;"
+        " grep Cpus_allowed_list /proc/self/status | cut -f 2"
+    )
+    for host in (
+        {"cpu_period": 50000, "cpu_quota": 25000},
+        {"cpu_group": 50000, "cpu_quota": 25000},
+    ):
+        output = await lines(option(tools, script, cpuset_cpus="0", **host))
+        assert output in (["25000", "50000", "0"], ["25000 50000"] * 2 + ["0"])
+
+
+async def test_shared_memory(tools):
+    script = "df -k /dev/shm | tail -n 1"
+    (line,) = await lines(option(tools, script, shm_size="8m"))
+    assert line.split()[1] == "8192"
+    (line,) = await lines(option(tools, script))
+    assert line.split()[1] == "65536"
+
+
+async def test_groups(tools):
+    assert await lines(option(tools, "id -G", group_add=["user", 7])) == ["0 7 1000"]
+    assert await lines(
+        option(tools, "id -G", user="user", group_add=["7"]),
+    ) == ["1000 7"]
+    e = await failure(option(tools, "true", group_add=["nobodys"]), levrt.LevError)
+    assert "nobodys" in str(e)
+
+
+async def test_kernel_parameters(tools):
+    script = "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax"
+    sysctls = {"net.core.somaxconn": 99, "kernel.msgmax": "4096"}
+    assert await lines(option(tools, script, sysctls=sysctls)) == ["99", "4096"]
+    e = await failure(
+        option(tools, "true", sysctls={"kernel.pid_max": 99}), levrt.LevError
+    )
+    assert "kernel.pid_max" in str(e)
+
+
+async def test_security(tools):
+    script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | cut -f 2"
+    default, bound, open_ = await all_of(
+        option(tools, script),
+        option(tools, script, security_opt=["no-new-privileges"]),
+        option(tools, script, security_opt=["seccomp=unconfined"]),
+    )
+    assert (default, bound, open_) == (["0", "2"], ["1", "2"], ["0", "0"])
+
+
+async def test_namespaces_of_the_machine(tools):
+    script = "readlink /proc/self/ns/pid; readlink /proc/self/ns/ipc"
+    host = [os.readlink("/proc/self/ns/pid"), os.readlink("/proc/self/ns/ipc")]
+    own, shared, pids = await all_of(
+        option(tools, script),
+        option(tools, script, pid_mode="host", ipc_mode="host"),
+        # What it has started ends with it all the same.
+        option(tools, script + "; sleep 1000 &", pid_mode="host"),
+    )
+    assert not set(own) & set(host)
+    assert shared == host
+    assert pids[0] == host[0] and pids[1] not in (host[1], own[1])
+
+
+async def test_processes_of_another_container(tools):
+    other = await sh(tools, "echo up; exec sleep 1000").start()
+    try:
+        cr = option(tools, "cat /proc/*/cmdline", pid_mode=f"container:{other.name}")
+        assert "sleep\x001000" in "".join(await lines(cr))
+    finally:
+        await other.stop(0)
+
+
+async def test_names_of_domains(tools):
+    script = "grep -E '^(search|options)' /etc/resolv.conf; hostname -f"
+    cr = sh(
+        tools,
+        script,
+        host_config={"dns_search": ["a.example"], "dns_opt": ["ndots:3"]},
+        options={"hostname": "tool", "domainname": "b.example"},
+    )
+    assert await lines(cr) == ["search a.example", "options ndots:3", "tool.b.example"]
+
+
+async def test_labels(engine, tools):
+    task = await sh(
+        tools, "exec sleep 1000", options={"labels": {"of.the.user": "7"}}
+    ).start()
+    try:
+        assert engine.labels(task.name)["of.the.user"] == "7"
+    finally:
+        await task.stop(0)
+
+
 LATER = (
-    "domainname mac_address labels volumes volumes_from network_disable tty stdin_open"
+    "mac_address volumes volumes_from network_disable tty stdin_open"
     " detach stop_signal stop_timeout healthcheck platform runtime networking_config"
-    " port_bindings lxc_conf restart_policy oom_kill_disable publish_all_ports"
-    " dns_search pid_mode ipc_mode security_opt log_config mem_swappiness shm_size"
-    " cpu_group cpu_period cpu_quota cpuset_cpus group_add sysctls init userns_mode"
-    " auto_remove device_requests cgroup_parent dns_opt isolation"
+    " lxc_conf restart_policy log_config auto_remove device_requests isolation"
 ).split()
 
 
