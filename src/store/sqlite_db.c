@@ -241,7 +241,7 @@ set_up_writer(struct lev_db *db, struct lev_error *err)
                              "store: database %s: %s", db->path,
                              remedy_of(SQLITE_READONLY));
     }
-    return lev_schema_ensure(db, err);
+    return lev_schema_ensure(db, &lev_schema_docs, err);
 }
 
 static int

@@ -6,9 +6,7 @@
  * "levr". */
 #define APPLICATION_ID 0x6c657672
 
-/* Step n makes version n + 1 of version n. A step never changes once it has
- * been released: files of every version are about. */
-static const char *const steps[] = {
+static const char *const docs_steps[] = {
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
     "INSERT INTO meta VALUES ('schema', 0);"
     "CREATE TABLE collections ("
@@ -18,7 +16,8 @@ static const char *const steps[] = {
     "PRAGMA application_id = 1818588786;", /* APPLICATION_ID */
 };
 
-#define NEWEST ((int64_t)LEV_ARRAY_LEN(steps))
+const struct lev_schema lev_schema_docs = {docs_steps,
+                                           LEV_ARRAY_LEN(docs_steps)};
 
 static int
 read_int(struct lev_db *db, const char *sql, int64_t *value,
@@ -62,49 +61,61 @@ read_version(struct lev_db *db, int64_t *version, struct lev_error *err)
                              "choose another file",
                              db->path);
     }
-    return read_int(db, "SELECT value FROM meta WHERE name = 'schema'",
-                    version, err);
+    if (read_int(db, "SELECT value FROM meta WHERE name = 'schema'", version,
+                 err) < 0)
+    {
+        return -1;
+    }
+    return *version > 0
+               ? 0
+               : lev_error_set(err, LEV_E_STORE, SQLITE_CORRUPT,
+                               "store: database %s does not tell the version "
+                               "of its schema: it is damaged; restore it, or "
+                               "choose another file",
+                               db->path);
 }
 
 static int
-check_version(struct lev_db *db, int64_t *version, struct lev_error *err)
+check_version(struct lev_db *db, const struct lev_schema *schema,
+              int64_t *version, struct lev_error *err)
 {
     if (read_version(db, version, err) < 0) {
         return -1;
     }
-    return *version <= NEWEST
+    return *version <= (int64_t)schema->n
                ? 0
                : lev_error_set(err, LEV_E_STORE, 0,
                                "store: database %s has schema %lld, this "
-                               "levrt knows schemas up to %lld; upgrade levrt",
-                               db->path, (long long)*version,
-                               (long long)NEWEST);
+                               "levrt knows schemas up to %zu; upgrade levrt",
+                               db->path, (long long)*version, schema->n);
 }
 
 static int
-upgrade(struct lev_db *db, struct lev_error *err)
+upgrade(struct lev_db *db, const struct lev_schema *schema,
+        struct lev_error *err)
 {
     int64_t version;
     char sql[80];
 
     /* Another process may have done it since we looked. */
-    if (check_version(db, &version, err) < 0) {
+    if (check_version(db, schema, &version, err) < 0) {
         return -1;
     }
-    for (; version < NEWEST; version++) {
-        if (lev_db_exec(db, steps[version], err) < 0) {
-            return -1;
+    for (; version < (int64_t)schema->n; version++) {
+        if (lev_db_exec(db, schema->steps[version], err) < 0) {
+            return lev_error_wrap(err, "make version %lld of the schema",
+                                  (long long)version + 1);
         }
     }
     snprintf(sql, sizeof(sql),
-             "UPDATE meta SET value = %lld WHERE name = 'schema'",
-             (long long)NEWEST);
+             "UPDATE meta SET value = %zu WHERE name = 'schema'", schema->n);
     return lev_db_exec(db, sql, err);
 }
 
 /* What check_version() reads is of one moment. */
 static int
-look(struct lev_db *db, int64_t *version, struct lev_error *err)
+look(struct lev_db *db, const struct lev_schema *schema, int64_t *version,
+     struct lev_error *err)
 {
     struct lev_error ignored;
     int rc;
@@ -112,27 +123,29 @@ look(struct lev_db *db, int64_t *version, struct lev_error *err)
     if (lev_db_exec(db, "BEGIN", err) < 0) {
         return -1;
     }
-    rc = check_version(db, version, err);
+    rc = check_version(db, schema, version, err);
     lev_db_tx(db, LEV_DB_ROLLBACK, &ignored);
     return rc;
 }
 
 int
-lev_schema_ensure(struct lev_db *db, struct lev_error *err)
+lev_schema_ensure(struct lev_db *db, const struct lev_schema *schema,
+                  struct lev_error *err)
 {
     struct lev_error ignored;
     int64_t version;
 
-    if (look(db, &version, err) < 0) {
+    if (look(db, schema, &version, err) < 0) {
         return -1;
     }
-    if (version == NEWEST) {
+    if (version == (int64_t)schema->n) {
         return 0;
     }
     if (lev_db_tx(db, LEV_DB_BEGIN, err) < 0) {
         return -1;
     }
-    if (upgrade(db, err) < 0 || lev_db_tx(db, LEV_DB_COMMIT, err) < 0) {
+    if (upgrade(db, schema, err) < 0 || lev_db_tx(db, LEV_DB_COMMIT, err) < 0)
+    {
         lev_db_tx(db, LEV_DB_ROLLBACK, &ignored);
         return -1;
     }

@@ -7,8 +7,21 @@
 
 struct lev_db;
 
-/* Makes the schema in an empty database, upgrades an older one. STORE when it
- * is newer than this levrt, or of another program. */
-int lev_schema_ensure(struct lev_db *db, struct lev_error *err);
+/* SQL that makes version n + 1 of version n, n = 0 being an empty database. A
+ * step never changes once it has been released: files of every version are
+ * about. */
+struct lev_schema {
+    const char *const *steps;
+    size_t n;
+};
+
+extern const struct lev_schema
+    lev_schema_docs; /* what sqlite_db.h describes */
+
+/* Makes the schema in an empty database, upgrades an older one, all in one
+ * transaction. STORE when it is newer than `schema`, damaged, or another
+ * program's. */
+int lev_schema_ensure(struct lev_db *db, const struct lev_schema *schema,
+                      struct lev_error *err);
 
 #endif
