@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "expr.h"
 #include "number.h"
 #include "path.h"
 #include "predicate.h"
@@ -18,6 +19,7 @@ enum kind {
     NOR,
     LEAF,
     ELEMENT, /* some element of an array fulfils the kid */
+    EXPR,    /* an expression over the whole document is true */
 };
 
 struct node {
@@ -27,6 +29,7 @@ struct node {
     bool has_path;           /* LEAF, ELEMENT */
     struct lev_path path;    /* where has_path */
     struct lev_predicate is; /* LEAF */
+    struct lev_expr *expr;   /* EXPR */
 };
 
 struct lev_match {
@@ -38,6 +41,7 @@ struct lev_match {
 struct target {
     const bson_t *doc;
     const bson_value_t *value;
+    struct lev_eval *ev;
 };
 
 static void
@@ -54,6 +58,7 @@ node_destroy(struct node *n)
     }
     lev_path_deinit(&n->path);
     lev_predicate_deinit(&n->is);
+    lev_expr_destroy(n->expr);
     free(n);
 }
 
@@ -106,10 +111,10 @@ static int
 unknown_operator(const char *op, struct lev_error *err)
 {
     static const char *const later[] = {
-        "$expr",        "$where",         "$text",        "$jsonSchema",
-        "$geoWithin",   "$geoIntersects", "$near",        "$nearSphere",
-        "$within",      "$geoNever",      "$sampleRate",  "$alwaysTrue",
-        "$alwaysFalse", "$uniqueDocs",    "$maxDistance", "$minDistance",
+        "$where",         "$text",        "$jsonSchema",  "$geoWithin",
+        "$geoIntersects", "$near",        "$nearSphere",  "$within",
+        "$geoNever",      "$sampleRate",  "$alwaysTrue",  "$alwaysFalse",
+        "$uniqueDocs",    "$maxDistance", "$minDistance",
     };
 
     for (size_t i = 0; i < LEV_ARRAY_LEN(later); i++) {
@@ -435,9 +440,24 @@ compile_operators(struct node *parent, const char *field,
 }
 
 static int
+compile_expr(struct node *parent, const bson_value_t *v, struct lev_error *err)
+{
+    struct node *n = node_add(parent, EXPR, err);
+
+    if (n == NULL) {
+        return -1;
+    }
+    n->expr = lev_expr_compile(v, err);
+    return n->expr == NULL ? lev_error_wrap(err, "$expr") : 0;
+}
+
+static int
 compile_field(struct node *parent, const char *key, const bson_value_t *v,
               struct lev_error *err)
 {
+    if (strcmp(key, "$expr") == 0) {
+        return compile_expr(parent, v, err);
+    }
     if (strcmp(key, "$and") == 0 || strcmp(key, "$or") == 0 ||
         strcmp(key, "$nor") == 0)
     {
@@ -540,8 +560,8 @@ static int test_node(const struct node *n, const struct target *t, long *index,
 /* 1 with the index of the first element that fulfils the kid. Elements that
  * are arrays count as objects with the keys 0, 1, …. */
 static int
-test_elements(const struct node *n, const bson_value_t *array, long *index,
-              struct lev_error *err)
+test_elements(const struct node *n, const bson_value_t *array,
+              struct lev_eval *ev, long *index, struct lev_error *err)
 {
     bson_iter_t it;
     long k = 0;
@@ -552,7 +572,7 @@ test_elements(const struct node *n, const bson_value_t *array, long *index,
     for (bool ok = lev_value_iter(array, &it); ok && bson_iter_next(&it); k++)
     {
         bson_value_t v = lev_value_of(&it);
-        struct target t = {.value = &v};
+        struct target t = {.value = &v, .ev = ev};
         bson_t doc;
         long ignored;
         int rc;
@@ -561,7 +581,7 @@ test_elements(const struct node *n, const bson_value_t *array, long *index,
             if (!lev_value_open(&v, &doc)) {
                 continue;
             }
-            t = (struct target){.doc = &doc};
+            t = (struct target){.doc = &doc, .ev = ev};
         }
         rc = test_node(n->kids, &t, &ignored, err);
         if (rc != 0) {
@@ -574,6 +594,7 @@ test_elements(const struct node *n, const bson_value_t *array, long *index,
 
 struct leaf_try {
     const struct node *n;
+    struct lev_eval *ev;
     long *index;
     struct lev_error *err;
 };
@@ -584,7 +605,7 @@ try_hit(void *ctx, const struct lev_path_hit *hit)
     const struct leaf_try *a = ctx;
     long index = -1;
     int rc = a->n->kind == ELEMENT
-                 ? test_elements(a->n, hit->value, &index, a->err)
+                 ? test_elements(a->n, hit->value, a->ev, &index, a->err)
                  : a->n->is.accept(&a->n->is, hit->value, a->err);
 
     if (hit->index >= 0) {
@@ -600,7 +621,7 @@ static int
 test_leaf(const struct node *n, const struct target *t, long *index,
           struct lev_error *err)
 {
-    struct leaf_try a = {n, index, err};
+    struct leaf_try a = {n, t->ev, index, err};
     struct lev_path_hit itself = {t->value, -1, false};
 
     if (!n->has_path) {
@@ -609,6 +630,17 @@ test_leaf(const struct node *n, const struct target *t, long *index,
     return lev_path_each(&n->path, t->doc,
                          n->kind == ELEMENT ? LEV_PATH_WHOLE : n->is.leaf,
                          try_hit, &a);
+}
+
+static int
+test_expr(const struct node *n, const struct target *t, struct lev_error *err)
+{
+    _cleanup_eval_ struct lev_eval own = {0};
+    struct lev_eval *ev = t->ev == NULL ? &own : t->ev;
+    bson_value_t v;
+
+    lev_eval_start(ev, t->doc);
+    return lev_expr_eval(n->expr, ev, &v, err) < 0 ? -1 : lev_expr_truth(&v);
 }
 
 /* Whether all kids are true (`want` 1), or one is (`want` 0). */
@@ -641,16 +673,18 @@ test_node(const struct node *n, const struct target *t, long *index,
     case NOR:
         rc = test_kids(n, 0, t, &ignored, err);
         return rc < 0 ? rc : !rc;
+    case EXPR:
+        return test_expr(n, t, err);
     default:
         return test_leaf(n, t, index, err);
     }
 }
 
 int
-lev_match_test(const struct lev_match *m, const bson_t *doc, long *index,
-               struct lev_error *err)
+lev_match_test(const struct lev_match *m, const bson_t *doc,
+               struct lev_eval *ev, long *index, struct lev_error *err)
 {
-    struct target t = {.doc = doc};
+    struct target t = {.doc = doc, .ev = ev};
     long found = -1;
     int rc = test_node(m->root, &t, &found, err);
 
@@ -664,7 +698,7 @@ int
 lev_match_elem(const struct lev_match *m, const bson_value_t *array,
                long *index, struct lev_error *err)
 {
-    return test_elements(m->root->kids, array, index, err);
+    return test_elements(m->root->kids, array, NULL, index, err);
 }
 
 /* Looking into it. */

@@ -7,8 +7,7 @@
 #ifndef LEV_MATCH_H
 #define LEV_MATCH_H
 
-#include "error.h"
-#include <bson/bson.h>
+#include "expr.h"
 
 struct lev_match;
 
@@ -24,11 +23,12 @@ lev_match_destroyp(struct lev_match **m)
 }
 #define _cleanup_match_ _cleanup_(lev_match_destroyp)
 
-/* 1: matches, 0: does not, -1: QUERY (a regular expression took too long).
+/* 1: matches, 0: does not, -1: QUERY (a regular expression took too long, an
+ * $expr failed). `ev` is for $expr; one will be made where it is NULL.
  * `*index`, unless NULL, becomes the array index through which it matches, for
  * the projection's `$`; -1 where there is none. */
-int lev_match_test(const struct lev_match *m, const bson_t *doc, long *index,
-                   struct lev_error *err);
+int lev_match_test(const struct lev_match *m, const bson_t *doc,
+                   struct lev_eval *ev, long *index, struct lev_error *err);
 
 /* The operand of an $elemMatch, to be tried on the elements of arrays. */
 struct lev_match *lev_match_compile_elem(const bson_value_t *operand,

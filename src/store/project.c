@@ -2,47 +2,22 @@
 
 #include <string.h>
 
-#include "match.h"
 #include "number.h"
 #include "path.h"
 #include "predicate.h"
+#include "project_tree.h"
 #include "value.h"
 
-/* A projection is a tree of field names. Its leaves say what becomes of a
- * field; `keep` says what becomes of fields that it does not name. */
-enum what {
-    SUBTREE,
-    INCLUDE,
-    EXCLUDE,
-    SLICE,
-    ELEM_MATCH, /* top level only */
-    POSITIONAL,
-};
-
-struct field {
-    char *name;
-    enum what what;
-    struct field *kids, *last, *next; /* in the projection's order */
-    int64_t skip, limit;              /* SLICE; skip < 0: from the end */
-    struct lev_match *elem;           /* ELEM_MATCH */
-};
-
-struct lev_project {
-    struct field root;
-    bool keep;       /* an exclusion: what is not named stays */
-    bool keep_id;    /* `_id` stays though it is not named */
-    bool positional; /* somewhere */
-};
-
 static void
-fields_free(struct field *f)
+fields_free(struct lev_project_field *f)
 {
-    struct field *next;
+    struct lev_project_field *next;
 
     for (; f != NULL; f = next) {
         next = f->next;
         fields_free(f->kids);
         lev_match_destroy(f->elem);
+        lev_expr_destroy(f->expr);
         free(f->name);
         free(f);
     }
@@ -57,10 +32,10 @@ lev_project_destroy(struct lev_project *p)
     }
 }
 
-static struct field *
-field_find(const struct field *parent, const char *name)
+struct lev_project_field *
+lev_project_find(const struct lev_project_field *parent, const char *name)
 {
-    struct field *f = parent->kids;
+    struct lev_project_field *f = parent->kids;
 
     while (f != NULL && strcmp(f->name, name) != 0) {
         f = f->next;
@@ -68,10 +43,11 @@ field_find(const struct field *parent, const char *name)
     return f;
 }
 
-static struct field *
-field_add(struct field *parent, const char *name, struct lev_error *err)
+static struct lev_project_field *
+field_add(struct lev_project_field *parent, const char *name,
+          struct lev_error *err)
 {
-    struct field *f = calloc(1, sizeof(*f));
+    struct lev_project_field *f = calloc(1, sizeof(*f));
 
     if (f == NULL || (f->name = strdup(name)) == NULL) {
         free(f);
@@ -88,6 +64,7 @@ enum mode { UNDECIDED, INCLUSION, EXCLUSION };
 /* What the fields seen so far make of the whole. */
 struct parse {
     struct lev_project *p;
+    enum lev_project_kind kind;
     enum mode mode;
     bool id_included, id_excluded, slice, elem_match;
 };
@@ -116,16 +93,16 @@ check_path(const struct lev_path *path, struct lev_error *err)
 }
 
 /* The leaf for `path`, made with the fields above it. */
-static struct field *
+static struct lev_project_field *
 place(struct parse *ps, const struct lev_path *path, struct lev_error *err)
 {
-    struct field *at = &ps->p->root;
+    struct lev_project_field *at = &ps->p->root;
 
     for (size_t i = 0; i < path->n; i++) {
         bool leaf = i == path->n - 1;
-        struct field *f = field_find(at, path->part[i].name);
+        struct lev_project_field *f = lev_project_find(at, path->part[i].name);
 
-        if (f != NULL && (leaf || f->what != SUBTREE)) {
+        if (f != NULL && (leaf || f->what != LEV_PROJECT_SUBTREE)) {
             lev_error_set(err, LEV_E_QUERY, 31249,
                           "projection '%s' collides with another of its "
                           "fields",
@@ -162,12 +139,12 @@ static int
 parse_flag(struct parse *ps, const struct lev_path *path, bool include,
            struct lev_error *err)
 {
-    struct field *f = place(ps, path, err);
+    struct lev_project_field *f = place(ps, path, err);
 
     if (f == NULL) {
         return -1;
     }
-    f->what = include ? INCLUDE : EXCLUDE;
+    f->what = include ? LEV_PROJECT_INCLUDE : LEV_PROJECT_EXCLUDE;
     if (strcmp(path->text, "_id") == 0) {
         *(include ? &ps->id_included : &ps->id_excluded) = true;
         return 0;
@@ -180,7 +157,7 @@ parse_positional(struct parse *ps, const char *name, bool include,
                  struct lev_error *err)
 {
     struct lev_path path;
-    struct field *f = NULL;
+    struct lev_project_field *f = NULL;
 
     if (!include) {
         return lev_error_set(err, LEV_E_QUERY, 31395,
@@ -207,14 +184,14 @@ parse_positional(struct parse *ps, const char *name, bool include,
     if (f == NULL) {
         return -1;
     }
-    f->what = POSITIONAL;
+    f->what = LEV_PROJECT_POSITIONAL;
     ps->p->positional = true;
     return decide(ps, name, true, err);
 }
 
 static int
-parse_slice_pair(struct field *f, const char *name, const bson_value_t *v,
-                 struct lev_error *err)
+parse_slice_pair(struct lev_project_field *f, const char *name,
+                 const bson_value_t *v, struct lev_error *err)
 {
     int64_t pair[3] = {0};
     size_t n = 0;
@@ -244,7 +221,7 @@ static int
 parse_slice(struct parse *ps, const struct lev_path *path,
             const bson_value_t *v, struct lev_error *err)
 {
-    struct field *f = place(ps, path, err);
+    struct lev_project_field *f = place(ps, path, err);
     int64_t n;
 
     if (f == NULL) {
@@ -256,7 +233,7 @@ parse_slice(struct parse *ps, const struct lev_path *path,
                              "positional $",
                              path->text);
     }
-    f->what = SLICE;
+    f->what = LEV_PROJECT_SLICE;
     ps->slice = true;
     if (v->value_type == BSON_TYPE_ARRAY) {
         return parse_slice_pair(f, path->text, v, err);
@@ -281,7 +258,7 @@ static int
 parse_elem_match(struct parse *ps, const struct lev_path *path,
                  const bson_value_t *v, struct lev_error *err)
 {
-    struct field *f = NULL;
+    struct lev_project_field *f = NULL;
 
     if (v->value_type != BSON_TYPE_DOCUMENT) {
         return lev_error_set(err, LEV_E_QUERY, 31274,
@@ -299,19 +276,42 @@ parse_elem_match(struct parse *ps, const struct lev_path *path,
     if (f == NULL) {
         return -1;
     }
-    f->what = ELEM_MATCH;
+    f->what = LEV_PROJECT_ELEM_MATCH;
     f->elem = lev_match_compile_elem(v, err);
     ps->elem_match = true;
     return f->elem == NULL ? -1 : 0;
 }
 
-static int
-unsupported(const char *name, const char *what, struct lev_error *err)
+static void
+mark_computing(struct parse *ps, const struct lev_path *path)
 {
-    return lev_error_set(err, LEV_E_UNSUPPORTED_OPERATION, 0,
-                         "projection '%s': the embedded store computes no "
-                         "fields (%s); compute them in Python",
-                         name, what);
+    struct lev_project_field *f = &ps->p->root;
+
+    f->computes = true;
+    for (size_t i = 0; f != NULL && i < path->n; i++) {
+        f = lev_project_find(f, path->part[i].name);
+        if (f != NULL) {
+            f->computes = true;
+        }
+    }
+}
+
+static int
+parse_computed(struct parse *ps, const struct lev_path *path,
+               const bson_value_t *v, struct lev_error *err)
+{
+    struct lev_project_field *f = place(ps, path, err);
+
+    if (f == NULL) {
+        return -1;
+    }
+    f->what = LEV_PROJECT_COMPUTE;
+    f->expr = lev_expr_compile(v, err);
+    if (f->expr == NULL) {
+        return lev_error_wrap(err, "'%s'", path->text);
+    }
+    mark_computing(ps, path);
+    return ps->kind == LEV_PROJECT_ADD ? 0 : decide(ps, path->text, true, err);
 }
 
 static int parse_fields(struct parse *ps, const char *prefix,
@@ -327,6 +327,9 @@ parse_object(struct parse *ps, const struct lev_path *path,
     bson_value_t operand;
 
     if (!lev_value_iter(v, &it) || !bson_iter_next(&it)) {
+        if (ps->kind == LEV_PROJECT_ADD) {
+            return parse_computed(ps, path, v, err);
+        }
         return lev_error_set(err, LEV_E_QUERY, 51270,
                              "projection '%s': an empty object says nothing",
                              path->text);
@@ -335,13 +338,16 @@ parse_object(struct parse *ps, const struct lev_path *path,
         return parse_fields(ps, path->text, v, depth + 1, err);
     }
     operand = lev_value_of(&it);
-    if (strcmp(bson_iter_key(&it), "$slice") == 0) {
+    if (ps->kind == LEV_PROJECT_FIND &&
+        strcmp(bson_iter_key(&it), "$slice") == 0) {
         return parse_slice(ps, path, &operand, err);
     }
-    if (strcmp(bson_iter_key(&it), "$elemMatch") == 0) {
+    if (ps->kind == LEV_PROJECT_FIND &&
+        strcmp(bson_iter_key(&it), "$elemMatch") == 0)
+    {
         return parse_elem_match(ps, path, &operand, err);
     }
-    return unsupported(path->text, bson_iter_key(&it), err);
+    return parse_computed(ps, path, v, err);
 }
 
 static int
@@ -351,16 +357,17 @@ parse_value(struct parse *ps, const struct lev_path *path,
     if (check_path(path, err) < 0) {
         return -1;
     }
+    if (v->value_type == BSON_TYPE_DOCUMENT) {
+        return parse_object(ps, path, v, depth, err);
+    }
+    if (ps->kind == LEV_PROJECT_ADD) {
+        return parse_computed(ps, path, v, err);
+    }
     if (v->value_type == BSON_TYPE_BOOL) {
         return parse_flag(ps, path, v->value.v_bool, err);
     }
-    if (lev_number_is(v)) {
-        return parse_flag(ps, path, lev_number_truth(v), err);
-    }
-    return v->value_type == BSON_TYPE_DOCUMENT
-               ? parse_object(ps, path, v, depth, err)
-               : unsupported(path->text, lev_value_type_name(v->value_type),
-                             err);
+    return lev_number_is(v) ? parse_flag(ps, path, lev_number_truth(v), err)
+                            : parse_computed(ps, path, v, err);
 }
 
 static int
@@ -371,7 +378,9 @@ parse_field(struct parse *ps, const char *name, const bson_value_t *v,
     struct lev_path path;
     int rc;
 
-    if (len > 2 && strcmp(name + len - 2, ".$") == 0) {
+    if (ps->kind == LEV_PROJECT_FIND && len > 2 &&
+        strcmp(name + len - 2, ".$") == 0)
+    {
         _cleanup_free_ char *array = strndup(name, len - 2);
         bool yes = v->value_type == BSON_TYPE_BOOL
                        ? v->value.v_bool
@@ -426,15 +435,16 @@ settle(struct parse *ps)
 
         ps->mode = out ? EXCLUSION : INCLUSION;
     }
-    ps->p->keep = ps->mode == EXCLUSION;
+    ps->p->keep = ps->mode == EXCLUSION || ps->kind == LEV_PROJECT_ADD;
     ps->p->keep_id = !ps->id_excluded;
 }
 
 struct lev_project *
-lev_project_compile(const bson_t *projection, struct lev_error *err)
+lev_project_compile(const bson_t *projection, enum lev_project_kind kind,
+                    struct lev_error *err)
 {
     _cleanup_project_ struct lev_project *p = calloc(1, sizeof(*p));
-    struct parse ps = {.p = p};
+    struct parse ps = {.p = p, .kind = kind};
     bson_value_t v;
 
     if (p == NULL) {
@@ -451,256 +461,4 @@ lev_project_compile(const bson_t *projection, struct lev_error *err)
     }
     settle(&ps);
     return lev_steal(p);
-}
-
-/* Applying. */
-
-struct apply {
-    const struct lev_project *p;
-    long index;
-    struct lev_error *err;
-};
-
-static int apply_fields(const struct apply *a, const struct field *parent,
-                        bson_iter_t *it, bson_t *out);
-
-/* Array elements are numbered anew as they are kept. */
-static void
-append_numbered(bson_t *out, uint32_t n, bson_iter_t *it)
-{
-    char text[16];
-    const char *key;
-    size_t len = bson_uint32_to_string(n, &key, text, sizeof(text));
-
-    bson_append_iter(out, key, (int)len, it);
-}
-
-static int64_t
-count(const bson_iter_t *array)
-{
-    bson_iter_t it;
-    int64_t n = 0;
-
-    for (bool ok = bson_iter_recurse(array, &it); ok && bson_iter_next(&it);) {
-        n++;
-    }
-    return n;
-}
-
-/* Elements from `skip` on, `limit` at most. */
-static void
-append_part(bson_t *out, const char *key, const bson_iter_t *array,
-            int64_t skip, int64_t limit)
-{
-    bson_iter_t it;
-    bson_t part;
-    uint32_t n = 0;
-
-    bson_append_array_begin(out, key, -1, &part);
-    for (bool ok = bson_iter_recurse(array, &it);
-         ok && n < limit && bson_iter_next(&it);)
-    {
-        if (skip-- <= 0) {
-            append_numbered(&part, n++, &it);
-        }
-    }
-    bson_append_array_end(out, &part);
-}
-
-static void
-append_slice(bson_t *out, const struct field *f, const bson_iter_t *array)
-{
-    int64_t skip = f->skip;
-
-    if (skip < 0) {
-        skip += count(array);
-    }
-    append_part(out, f->name, array, skip > 0 ? skip : 0, f->limit);
-}
-
-static int
-append_positional(const struct apply *a, bson_t *out, const struct field *f,
-                  const bson_iter_t *array)
-{
-    if (a->index < 0 || a->index >= count(array)) {
-        return lev_error_set(a->err, LEV_E_QUERY, a->index < 0 ? 51246 : 51247,
-                             "projection '%s.$': the query matches through no "
-                             "element of this array",
-                             f->name);
-    }
-    append_part(out, f->name, array, a->index, 1);
-    return 0;
-}
-
-static int apply_nested(const struct apply *a, const struct field *f,
-                        const char *key, const bson_iter_t *it, bson_t *out);
-
-static int
-apply_array(const struct apply *a, const struct field *f, bson_iter_t *it,
-            bson_t *out)
-{
-    uint32_t n = 0;
-
-    while (bson_iter_next(it)) {
-        char text[16];
-        const char *key;
-
-        if (BSON_ITER_HOLDS_DOCUMENT(it) || BSON_ITER_HOLDS_ARRAY(it)) {
-            bson_uint32_to_string(n++, &key, text, sizeof(text));
-            if (apply_nested(a, f, key, it, out) < 0) {
-                return -1;
-            }
-        }
-        else if (a->p->keep) {
-            append_numbered(out, n++, it);
-        }
-    }
-    return 0;
-}
-
-/* The object or array that `it` stands on, as the fields below `f` say. */
-static int
-apply_nested(const struct apply *a, const struct field *f, const char *key,
-             const bson_iter_t *it, bson_t *out)
-{
-    bson_iter_t below;
-    bson_t part;
-    int rc;
-
-    if (!bson_iter_recurse(it, &below)) {
-        return lev_error_set(a->err, LEV_E_STORE, 0,
-                             "field '%s' of a document is damaged", key);
-    }
-    if (BSON_ITER_HOLDS_ARRAY(it)) {
-        bson_append_array_begin(out, key, -1, &part);
-        rc = apply_array(a, f, &below, &part);
-        bson_append_array_end(out, &part);
-    }
-    else {
-        bson_append_document_begin(out, key, -1, &part);
-        rc = apply_fields(a, f, &below, &part);
-        bson_append_document_end(out, &part);
-    }
-    return rc;
-}
-
-static int
-apply_field(const struct apply *a, const struct field *f, bson_iter_t *it,
-            bson_t *out)
-{
-    bool array = BSON_ITER_HOLDS_ARRAY(it);
-
-    switch (f->what) {
-    case SUBTREE:
-        if (array || BSON_ITER_HOLDS_DOCUMENT(it)) {
-            return apply_nested(a, f, f->name, it, out);
-        }
-        if (a->p->keep) {
-            bson_append_iter(out, f->name, -1, it);
-        }
-        return 0;
-    case EXCLUDE:
-    case ELEM_MATCH: /* comes last */
-        return 0;
-    case SLICE:
-        if (array) {
-            append_slice(out, f, it);
-            return 0;
-        }
-        break;
-    case POSITIONAL:
-        if (array) {
-            return append_positional(a, out, f, it);
-        }
-        break;
-    case INCLUDE:
-        break;
-    }
-    bson_append_iter(out, f->name, -1, it);
-    return 0;
-}
-
-static int
-apply_fields(const struct apply *a, const struct field *parent,
-             bson_iter_t *it, bson_t *out)
-{
-    bool top = parent == &a->p->root;
-
-    while (bson_iter_next(it)) {
-        const char *key = bson_iter_key(it);
-        const struct field *f = field_find(parent, key);
-
-        if (top && strcmp(key, LEV_RESERVED_FIELD) == 0) {
-            continue;
-        }
-        if (f != NULL) {
-            if (apply_field(a, f, it, out) < 0) {
-                return -1;
-            }
-        }
-        else if (a->p->keep ||
-                 (top && a->p->keep_id && strcmp(key, "_id") == 0)) {
-            bson_append_iter(out, key, (int)bson_iter_key_len(it), it);
-        }
-    }
-    return 0;
-}
-
-/* $elemMatch makes new fields, which come behind those of the document. */
-static int
-apply_elem_matches(const struct apply *a, const bson_t *doc, bson_t *out)
-{
-    for (const struct field *f = a->p->root.kids; f != NULL; f = f->next) {
-        bson_iter_t it;
-        bson_value_t v;
-        long index;
-        int rc;
-
-        if (f->what != ELEM_MATCH || !bson_iter_init_find(&it, doc, f->name)) {
-            continue;
-        }
-        v = lev_value_of(&it);
-        rc = lev_match_elem(f->elem, &v, &index, a->err);
-        if (rc < 0) {
-            return -1;
-        }
-        if (rc > 0) {
-            append_part(out, f->name, &it, index, 1);
-        }
-    }
-    return 0;
-}
-
-static int
-apply_whole(const bson_t *doc, struct lev_buf *out, struct lev_error *err)
-{
-    lev_buf_append(out, bson_get_data(doc), doc->len);
-    return lev_buf_check(out, "document", err);
-}
-
-int
-lev_project_apply(const struct lev_project *p, const bson_t *doc, long index,
-                  struct lev_buf *out, struct lev_error *err)
-{
-    struct apply a = {p, index, err};
-    bson_t made = BSON_INITIALIZER;
-    bson_iter_t it;
-    int rc = 0;
-
-    if (p->keep && p->root.kids == NULL &&
-        !bson_has_field(doc, LEV_RESERVED_FIELD))
-    {
-        return apply_whole(doc, out, err);
-    }
-    if (bson_iter_init(&it, doc)) {
-        rc = apply_fields(&a, &p->root, &it, &made);
-    }
-    if (rc == 0) {
-        rc = apply_elem_matches(&a, doc, &made);
-    }
-    if (rc == 0) {
-        rc = apply_whole(&made, out, err);
-    }
-    bson_destroy(&made);
-    return rc;
 }

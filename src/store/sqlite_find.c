@@ -126,7 +126,7 @@ walk_next(struct walk *w, bson_t *doc, int64_t *seq, long *index,
         if (lev_db_doc(w->db, w->rows, doc, err) < 0) {
             return -1;
         }
-        rc = lev_match_test(w->match, doc, index, err);
+        rc = lev_match_test(w->match, doc, NULL, index, err);
         if (rc != 0) {
             return rc;
         }
@@ -191,7 +191,7 @@ lev_sqlite_find(struct lev_store *store, const struct lev_scope *scope,
     if (c->match == NULL) {
         return NULL;
     }
-    c->project = lev_project_compile(f->projection, err);
+    c->project = lev_project_compile(f->projection, LEV_PROJECT_FIND, err);
     if (c->project == NULL || cursor_sort(c, f->sort, err) < 0) {
         return NULL;
     }
@@ -220,7 +220,7 @@ give(struct lev_cursor *c, struct batch *b, const bson_t *doc, long index,
         c->skip--;
         return 0;
     }
-    if (lev_project_apply(c->project, doc, index, b->out, err) < 0) {
+    if (lev_project_apply(c->project, doc, index, NULL, b->out, err) < 0) {
         return -1;
     }
     b->n++;

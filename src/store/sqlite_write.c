@@ -220,7 +220,7 @@ update_row(struct update *u, struct lev_db *db, sqlite3_stmt *rows,
     int rc = lev_db_doc(db, rows, &old, err);
 
     if (rc == 0) {
-        rc = lev_match_test(u->match, &old, &position, err);
+        rc = lev_match_test(u->match, &old, NULL, &position, err);
     }
     if (rc <= 0) {
         return rc;

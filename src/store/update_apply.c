@@ -179,7 +179,7 @@ is_meant(const struct lev_step *s, const bson_value_t *v,
         return 1;
     }
     bson_append_value(&doc, s->filter->id, -1, v);
-    rc = lev_match_test(s->filter->match, &doc, NULL, err);
+    rc = lev_match_test(s->filter->match, &doc, NULL, NULL, err);
     bson_destroy(&doc);
     return rc;
 }

@@ -564,11 +564,11 @@ pulls(void *what, const bson_value_t *v, struct lev_error *err)
     }
     if (p->on_objects) {
         return v->value_type == BSON_TYPE_DOCUMENT && lev_value_open(v, &doc)
-                   ? lev_match_test(p->match, &doc, NULL, err)
+                   ? lev_match_test(p->match, &doc, NULL, NULL, err)
                    : 0;
     }
     bson_append_value(&doc, "", 0, v);
-    rc = lev_match_test(p->match, &doc, NULL, err);
+    rc = lev_match_test(p->match, &doc, NULL, NULL, err);
     bson_destroy(&doc);
     return rc;
 }

@@ -27,8 +27,8 @@ find_compile(struct find *f, const struct oracle_case *c,
     if (f->match == NULL) {
         return -1;
     }
-    f->project =
-        lev_project_compile(c->has_projection ? &c->projection : NULL, err);
+    f->project = lev_project_compile(c->has_projection ? &c->projection : NULL,
+                                     LEV_PROJECT_FIND, err);
     if (f->project == NULL || !c->has_sort) {
         return f->project == NULL ? -1 : 0;
     }
@@ -52,7 +52,7 @@ find_give(struct find *f, const bson_t *doc, long index, struct lev_error *err)
         return 0;
     }
     f->given++;
-    return lev_project_apply(f->project, doc, index, f->out, err);
+    return lev_project_apply(f->project, doc, index, NULL, f->out, err);
 }
 
 static int
@@ -67,7 +67,7 @@ find_run(struct find *f, const bson_t *docs, struct lev_error *err)
         int rc;
 
         assert(lev_value_open(&v, &doc));
-        rc = lev_match_test(f->match, &doc, &index, err);
+        rc = lev_match_test(f->match, &doc, NULL, &index, err);
         if (rc > 0) {
             rc = f->sorter != NULL
                      ? lev_sorter_add(f->sorter, &doc, index, err)
@@ -117,7 +117,7 @@ update_one(struct update *u, const bson_t *doc, struct lev_error *err)
     long position = -1;
     int rc = u->n->matched > 0 && !u->c->multi
                  ? 0
-                 : lev_match_test(u->match, doc, &position, err);
+                 : lev_match_test(u->match, doc, NULL, &position, err);
 
     if (rc <= 0) {
         lev_buf_append(u->out, bson_get_data(doc), doc->len);

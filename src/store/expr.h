@@ -1,0 +1,59 @@
+/* expr.h - MongoDB's aggregation expressions: compiled once, then evaluated
+ * on documents.
+ *
+ * A compiled expression holds copies of what it needs and does not change:
+ * threads may share it. Each thread has a `struct lev_eval` of its own, in
+ * whose memory the results lie until it goes on to the next document.
+ * BSON_TYPE_EOD stands for what is missing. Evaluation is bounded in memory
+ * (arena.h) and in steps, and looks at its scope now and then.
+ */
+#ifndef LEV_EXPR_H
+#define LEV_EXPR_H
+
+#include "arena.h"
+#include "scope.h"
+
+struct lev_expr;
+
+/* Nodes that may be evaluated for one document; QUERY 50 above it. */
+#define LEV_EVAL_STEPS 50000000u
+
+struct lev_eval {
+    struct lev_arena arena;
+    const struct lev_scope *scope; /* NULL: only the steps bound it */
+    const bson_t *doc;             /* $$ROOT */
+    int64_t now;                   /* $$NOW; 0: not asked for yet */
+    struct lev_zone *zone;         /* the one that was asked for last */
+    bson_value_t *slots;           /* variables of $let, $map, … */
+    size_t n_slots;
+    unsigned steps;
+};
+
+/* A zeroed struct will do as well. */
+void lev_eval_init(struct lev_eval *ev, const struct lev_scope *scope);
+void lev_eval_deinit(struct lev_eval *ev);
+#define _cleanup_eval_ _cleanup_(lev_eval_deinit)
+/* On to the next document, borrowed; results so far are gone. */
+void lev_eval_start(struct lev_eval *ev, const bson_t *doc);
+
+/* Errors: QUERY with MongoDB's code; UNSUPPORTED_OPERATION naming an operator
+ * that is not here. */
+struct lev_expr *lev_expr_compile(const bson_value_t *source,
+                                  struct lev_error *err);
+void lev_expr_destroy(struct lev_expr *e); /* NULL is fine */
+static inline void
+lev_expr_destroyp(struct lev_expr **e)
+{
+    lev_expr_destroy(*e);
+}
+#define _cleanup_expr_ _cleanup_(lev_expr_destroyp)
+
+/* `*out` lies in the eval's memory, the expression or the document. */
+int lev_expr_eval(const struct lev_expr *e, struct lev_eval *ev,
+                  bson_value_t *out, struct lev_error *err);
+/* Whether it counts as true: not false, null, missing or 0. */
+bool lev_expr_truth(const bson_value_t *v);
+/* The value of an expression that is the same for all documents; NULL. */
+const bson_value_t *lev_expr_constant(const struct lev_expr *e);
+
+#endif
