@@ -140,7 +140,8 @@ lev_http_create(const struct lev_http_config *config, struct lev_error *err)
         return NULL;
     }
     pthread_mutex_init(&http->mutex, NULL);
-    if (copy_config(http, config) < 0) {
+    http->headers = lev_http_own_headers(false);
+    if (http->headers == NULL || copy_config(http, config) < 0) {
         lev_error_nomem(err, "HTTP client");
         return NULL;
     }
@@ -150,9 +151,7 @@ lev_http_create(const struct lev_http_config *config, struct lev_error *err)
 static void
 conn_destroy(struct lev_http_conn *conn)
 {
-    for (size_t i = 0; i < LEV_HTTP_SPARE; i++) {
-        curl_easy_cleanup(conn->spare[i]);
-    }
+    lev_http_transfer_free_spare(conn);
     curl_multi_cleanup(conn->multi);
     free(conn);
 }
@@ -170,6 +169,7 @@ lev_http_destroy(struct lev_http *http)
         conn_destroy(conn);
     }
     pthread_mutex_destroy(&http->mutex);
+    curl_slist_free_all(http->headers);
     free(http->base_url);
     free(http->unix_socket);
     free(http->user_agent);
@@ -312,6 +312,7 @@ perform(struct lev_http_conn *conn, struct lev_error *err)
     CURLMsg *msg;
     int n;
 
+    conn->begun = false;
     rc = curl_multi_perform(conn->multi, &n);
     if (rc != CURLM_OK) {
         return machinery(rc, err);
@@ -362,9 +363,14 @@ wait_any(struct lev_http_conn *conn, const struct lev_scope *scope,
 static int
 look(struct pollfd *fds, size_t n, struct lev_error *err)
 {
+    bool any = false;
     int ready;
 
-    if (n == 0) {
+    for (size_t i = 0; i < n; i++) {
+        fds[i].revents = 0;
+        any |= fds[i].fd >= 0;
+    }
+    if (!any) {
         return 0;
     }
     do {
@@ -373,14 +379,21 @@ look(struct pollfd *fds, size_t n, struct lev_error *err)
     return ready < 0 ? lev_error_errno(err, "poll") : ready;
 }
 
+/* libcurl looks at every transfer whenever it is called: that is not done
+ * before something was waited for, unless a transfer is new. What it has left
+ * undone it asks for with a timer that has run out. */
 static int
 poll_loop(struct lev_http_conn *conn, const struct lev_scope *scope,
           struct pollfd *fds, size_t n, struct lev_error *err)
 {
+    bool waited = false;
+
     for (;;) {
         int ready;
 
-        if (lev_scope_check(scope, err) < 0 || perform(conn, err) < 0) {
+        if (lev_scope_check(scope, err) < 0 ||
+            ((waited || conn->begun) && perform(conn, err) < 0))
+        {
             return -1;
         }
         ready = look(fds, n, err);
@@ -393,6 +406,7 @@ poll_loop(struct lev_http_conn *conn, const struct lev_scope *scope,
         if (wait_any(conn, scope, fds, n, err) < 0) {
             return -1;
         }
+        waited = true;
     }
 }
 

@@ -27,15 +27,18 @@ struct lev_http {
     pthread_mutex_t mutex;
     struct lev_http_conn *idle; /* the last one used comes first */
     unsigned n_idle;
+    struct curl_slist *headers; /* of a request without any; does not change */
 };
 
 struct lev_http_conn {
     struct lev_http *http;
     struct lev_http_conn *next; /* while idle */
     CURLM *multi;
-    CURL *spare[LEV_HTTP_SPARE]; /* easy handles to use again, or NULL */
+    struct lev_http_transfer *spare; /* ended ones, to use again */
+    unsigned n_spare;
     struct lev_http_transfer *transfers;
     const struct lev_scope *scope; /* of the poll that runs */
+    bool begun;                    /* a transfer has, which libcurl must see */
     bool progress;                 /* a transfer did something to return for */
     unsigned long wakeups;         /* of lev_http_conn_poll() so far */
 };
@@ -45,8 +48,8 @@ enum lev_http_state { LEV_HTTP_RUNNING, LEV_HTTP_DONE, LEV_HTTP_FAILED };
 struct lev_http_transfer {
     struct lev_http_conn *conn;
     struct lev_http_transfer *next, **link;
-    CURL *easy;
-    struct curl_slist *headers;
+    CURL *easy; /* with what is the same for all requests set already */
+    struct curl_slist *headers; /* its own; NULL: the client's */
     int (*on_data)(void *ctx, const char *data, size_t len,
                    struct lev_error *err);
     void *ctx;
@@ -55,7 +58,8 @@ struct lev_http_transfer {
     uint64_t body_len, body_off;
     size_t header_bytes; /* of all answers, interim ones included */
     int64_t give_up;     /* waiting for room in the backlog; 0: not begun */
-    bool connect_only, retried, brief;
+    bool connect_only, retried;
+    bool again; /* on a connection of its own */
     enum lev_http_state state;
     struct lev_http_response resp;
     struct lev_error err; /* a callback's, then the transfer's */
@@ -73,6 +77,10 @@ struct lev_http_transfer *
 lev_http_transfer_begin(struct lev_http_conn *conn,
                         const struct lev_http_request *req, bool connect_only,
                         struct lev_error *err);
+/* Frees what a conn kept of ended transfers. */
+void lev_http_transfer_free_spare(struct lev_http_conn *conn);
+/* What libcurl sends by itself and an engine has no use for. */
+struct curl_slist *lev_http_own_headers(bool typed);
 /* libcurl has ended it with `rc`. */
 void lev_http_transfer_finish(struct lev_http_transfer *t, CURLcode rc);
 /* Looks a header up in a head as received; the value without blanks around

@@ -182,23 +182,14 @@ set_whole_url(struct lev_http_transfer *t, const char *path)
 static CURLcode
 set_url(struct lev_http_transfer *t, const char *path)
 {
-    const struct lev_http *http = t->conn->http;
     CURLcode rc = CURLE_OK;
 
-    if (http->bare) {
-        /* libcurl takes an URL apart and prints it byte by byte, which would
-         * be an eighth of all that a short run costs. */
-        SET(CURLOPT_URL, http->base_url);
-        SET(CURLOPT_REQUEST_TARGET, path);
+    if (!t->conn->http->bare) {
+        return set_whole_url(t, path);
     }
-    else {
-        rc = set_whole_url(t, path);
-    }
-#if LIBCURL_VERSION_NUM >= 0x075500
-    SET(CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-    SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
+    /* libcurl takes an URL apart and prints it byte by byte, which would be an
+     * eighth of all that a short run costs. */
+    SET(CURLOPT_REQUEST_TARGET, path);
     return rc;
 }
 
@@ -208,6 +199,12 @@ set_endpoint(struct lev_http_transfer *t)
     const struct lev_http *http = t->conn->http;
     CURLcode rc = CURLE_OK;
 
+    SET(CURLOPT_URL, http->base_url);
+#if LIBCURL_VERSION_NUM >= 0x075500
+    SET(CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+    SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
     SET(CURLOPT_CONNECTTIMEOUT_MS, (long)(http->connect_timeout / LEV_MS) + 1);
     if (http->unix_socket != NULL) {
         SET(CURLOPT_UNIX_SOCKET_PATH, http->unix_socket);
@@ -221,6 +218,7 @@ set_endpoint(struct lev_http_transfer *t)
     }
     if (http->direct) {
         SET(CURLOPT_PROXY, "");
+        SET(CURLOPT_NOPROXY, "*"); /* else it searches the environment */
     }
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     if (http->ca_file != NULL) {
@@ -238,16 +236,12 @@ set_endpoint(struct lev_http_transfer *t)
 static CURLcode
 set_machinery(struct lev_http_transfer *t)
 {
-    const long size = t->brief ? BRIEF_SIZE : BUFFER_SIZE;
-    bool upload = t->body_fd >= 0;
     CURLcode rc = CURLE_OK;
 
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_PRIVATE, t);
     SET(CURLOPT_ERRORBUFFER, t->detail);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    SET(CURLOPT_BUFFERSIZE, size);
-    SET(CURLOPT_UPLOAD_BUFFERSIZE, upload ? UPLOAD_SIZE : BUFFER_SIZE);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, t);
     SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -257,6 +251,17 @@ set_machinery(struct lev_http_transfer *t)
     /* Else ending a transfer that resolves a name waits for the resolver. */
     SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
+    return rc;
+}
+
+static CURLcode
+set_buffers(struct lev_http_transfer *t, const struct lev_http_request *req)
+{
+    CURLcode rc = CURLE_OK;
+
+    SET(CURLOPT_BUFFERSIZE, req->brief ? BRIEF_SIZE : BUFFER_SIZE);
+    SET(CURLOPT_UPLOAD_BUFFERSIZE,
+        t->body_fd >= 0 ? UPLOAD_SIZE : BUFFER_SIZE);
     return rc;
 }
 
@@ -271,6 +276,7 @@ set_body(struct lev_http_transfer *t, const struct lev_http_request *req)
         SET(CURLOPT_POSTFIELDS, req->body_len > 0 ? req->body : "");
         return rc;
     }
+    SET(CURLOPT_POSTFIELDS, NULL);
     SET(CURLOPT_READFUNCTION, on_read);
     SET(CURLOPT_READDATA, t);
     SET(CURLOPT_SEEKFUNCTION, on_seek);
@@ -278,6 +284,7 @@ set_body(struct lev_http_transfer *t, const struct lev_http_request *req)
     return rc;
 }
 
+/* A method that libcurl does not send by itself has a name of its own. */
 static CURLcode
 set_method(struct lev_http_transfer *t, const struct lev_http_request *req)
 {
@@ -287,44 +294,74 @@ set_method(struct lev_http_transfer *t, const struct lev_http_request *req)
     CURLcode rc = CURLE_OK;
 
     if (strcmp(method, "HEAD") == 0 && !sends) {
+        SET(CURLOPT_CUSTOMREQUEST, NULL);
         SET(CURLOPT_NOBODY, 1L);
         return rc;
     }
     if (sends) {
         rc = set_body(t, req);
     }
-    SET(CURLOPT_CUSTOMREQUEST, method);
+    else {
+        SET(CURLOPT_HTTPGET, 1L);
+    }
+    SET(CURLOPT_CUSTOMREQUEST,
+        strcmp(method, sends ? "POST" : "GET") == 0 ? NULL : method);
     return rc;
 }
 
-static CURLcode
-add_header(struct lev_http_transfer *t, const char *line)
+static bool
+add_header(struct curl_slist **list, const char *line)
 {
-    struct curl_slist *more = curl_slist_append(t->headers, line);
+    struct curl_slist *more = curl_slist_append(*list, line);
 
-    if (more == NULL) {
-        return CURLE_OUT_OF_MEMORY;
+    if (more != NULL) {
+        *list = more;
     }
-    t->headers = more;
-    return CURLE_OK;
+    return more != NULL;
+}
+
+struct curl_slist *
+lev_http_own_headers(bool typed)
+{
+    struct curl_slist *list = NULL;
+
+    /* The one costs a round trip, and the other is a form's. */
+    if (!add_header(&list, "Expect:") ||
+        (!typed && !add_header(&list, "Content-Type:")))
+    {
+        curl_slist_free_all(list);
+        return NULL;
+    }
+    return list;
+}
+
+static CURLcode
+make_headers(struct lev_http_transfer *t, const char *const *lines)
+{
+    bool typed = false;
+
+    for (size_t i = 0; lines[i] != NULL; i++) {
+        typed |= strncasecmp(lines[i], "Content-Type:", 13) == 0;
+    }
+    t->headers = lev_http_own_headers(typed);
+    for (size_t i = 0; t->headers != NULL && lines[i] != NULL; i++) {
+        if (!add_header(&t->headers, lines[i])) {
+            return CURLE_OUT_OF_MEMORY;
+        }
+    }
+    return t->headers == NULL ? CURLE_OUT_OF_MEMORY : CURLE_OK;
 }
 
 static CURLcode
 set_headers(struct lev_http_transfer *t, const struct lev_http_request *req)
 {
-    bool typed = false;
-    CURLcode rc = add_header(t, "Expect:"); /* costs a round trip */
+    CURLcode rc = CURLE_OK;
 
-    for (size_t i = 0; req->headers != NULL && req->headers[i] != NULL; i++) {
-        typed |= strncasecmp(req->headers[i], "Content-Type:", 13) == 0;
-        if (rc == CURLE_OK) {
-            rc = add_header(t, req->headers[i]);
-        }
+    if (req->headers != NULL) {
+        rc = make_headers(t, req->headers);
     }
-    if (!typed && rc == CURLE_OK) {
-        rc = add_header(t, "Content-Type:"); /* libcurl takes it for a form */
-    }
-    SET(CURLOPT_HTTPHEADER, t->headers);
+    SET(CURLOPT_HTTPHEADER,
+        t->headers == NULL ? t->conn->http->headers : t->headers);
     return rc;
 }
 
@@ -347,20 +384,8 @@ set_connect_only(struct lev_http_transfer *t)
 }
 
 static int
-set_all(struct lev_http_transfer *t, const struct lev_http_request *req,
-        struct lev_error *err)
+check_set(CURLcode rc, struct lev_error *err)
 {
-    CURLcode rc = set_url(t, req->path);
-
-    if (rc == CURLE_OK) {
-        rc = set_endpoint(t);
-    }
-    if (rc == CURLE_OK) {
-        rc = set_machinery(t);
-    }
-    if (rc == CURLE_OK) {
-        rc = t->connect_only ? set_connect_only(t) : set_request(t, req);
-    }
     if (rc == CURLE_OUT_OF_MEMORY) {
         return lev_error_nomem(err, "HTTP request");
     }
@@ -371,39 +396,66 @@ set_all(struct lev_http_transfer *t, const struct lev_http_request *req,
     return 0;
 }
 
-static CURL *
-take_easy(struct lev_http_conn *conn)
+static int
+set_all(struct lev_http_transfer *t, const struct lev_http_request *req,
+        struct lev_error *err)
 {
-    for (size_t i = 0; i < LEV_HTTP_SPARE; i++) {
-        if (conn->spare[i] != NULL) {
-            return lev_steal(conn->spare[i]);
-        }
-    }
-    return curl_easy_init();
-}
+    CURLcode rc = set_url(t, req->path);
 
-static void
-give_easy(struct lev_http_conn *conn, CURL *easy)
-{
-    curl_easy_reset(easy);
-    for (size_t i = 0; i < LEV_HTTP_SPARE; i++) {
-        if (conn->spare[i] == NULL) {
-            conn->spare[i] = easy;
-            return;
-        }
+    if (rc == CURLE_OK) {
+        rc = set_buffers(t, req);
     }
-    curl_easy_cleanup(easy);
+    if (rc == CURLE_OK) {
+        rc = t->connect_only ? set_connect_only(t) : set_request(t, req);
+    }
+    return check_set(rc, err);
 }
 
 static void
 transfer_free(struct lev_http_transfer *t)
 {
-    if (t->easy != NULL) {
-        give_easy(t->conn, t->easy);
-    }
+    curl_easy_cleanup(t->easy);
     curl_slist_free_all(t->headers);
     lev_http_response_deinit(&t->resp);
     free(t);
+}
+
+void
+lev_http_transfer_free_spare(struct lev_http_conn *conn)
+{
+    while (conn->spare != NULL) {
+        struct lev_http_transfer *t = conn->spare;
+
+        conn->spare = t->next;
+        transfer_free(t);
+    }
+}
+
+/* An ordinary request sets all that the one before it has set, but for what
+ * only uploads, streams and repeated requests set. A handle that failed is of
+ * no use either: libcurl keeps the number of its error. */
+static bool
+can_be_spare(const struct lev_http_transfer *t)
+{
+    return t->conn->n_spare < LEV_HTTP_SPARE && !t->connect_only &&
+           !t->again && t->body_fd < 0 && t->state != LEV_HTTP_FAILED;
+}
+
+static void
+transfer_release(struct lev_http_transfer *t)
+{
+    struct lev_http_transfer kept = {.conn = t->conn, .easy = t->easy};
+
+    if (!can_be_spare(t)) {
+        transfer_free(t);
+        return;
+    }
+    curl_slist_free_all(t->headers);
+    lev_http_response_deinit(&t->resp);
+    *t = kept;
+    t->next = t->conn->spare;
+    t->conn->spare = t;
+    t->conn->n_spare++;
 }
 
 static void
@@ -415,23 +467,52 @@ transfer_freep(struct lev_http_transfer **t)
 }
 
 static struct lev_http_transfer *
-transfer_new(struct lev_http_conn *conn, const struct lev_http_request *req)
+transfer_create(struct lev_http_conn *conn, struct lev_error *err)
 {
     _cleanup_(transfer_freep) struct lev_http_transfer *t =
         calloc(1, sizeof(*t));
+    CURLcode rc;
+
+    if (t == NULL || (t->easy = curl_easy_init()) == NULL) {
+        lev_error_nomem(err, "HTTP request");
+        return NULL;
+    }
+    t->conn = conn;
+    rc = set_endpoint(t);
+    if (rc == CURLE_OK) {
+        rc = set_machinery(t);
+    }
+    return check_set(rc, err) < 0 ? NULL : lev_steal(t);
+}
+
+static struct lev_http_transfer *
+transfer_take(struct lev_http_conn *conn, struct lev_error *err)
+{
+    struct lev_http_transfer *t = conn->spare;
+
+    if (t == NULL) {
+        return transfer_create(conn, err);
+    }
+    conn->spare = t->next;
+    conn->n_spare--;
+    return t;
+}
+
+static struct lev_http_transfer *
+transfer_new(struct lev_http_conn *conn, const struct lev_http_request *req,
+             struct lev_error *err)
+{
+    struct lev_http_transfer *t = transfer_take(conn, err);
 
     if (t == NULL) {
         return NULL;
     }
-    t->conn = conn;
     t->on_data = req->on_data;
     t->ctx = req->ctx;
     t->max_body = req->max_body > 0 ? req->max_body : LEV_HTTP_MAX_BODY;
     t->body_fd = req->body == NULL && req->body_len > 0 ? req->body_fd : -1;
     t->body_len = req->body_len;
-    t->brief = req->brief;
-    t->easy = take_easy(conn);
-    return t->easy == NULL ? NULL : lev_steal(t);
+    return t;
 }
 
 struct lev_http_transfer *
@@ -444,9 +525,8 @@ lev_http_transfer_begin(struct lev_http_conn *conn,
     if (lev_http_request_check(req, err) < 0) {
         return NULL;
     }
-    t = transfer_new(conn, req);
+    t = transfer_new(conn, req, err);
     if (t == NULL) {
-        lev_error_nomem(err, "HTTP request");
         return NULL;
     }
     t->connect_only = connect_only;
@@ -463,6 +543,7 @@ lev_http_transfer_begin(struct lev_http_conn *conn,
         t->next->link = &t->next;
     }
     conn->transfers = t;
+    conn->begun = true;
     return lev_steal(t);
 }
 
@@ -485,7 +566,7 @@ lev_http_transfer_end(struct lev_http_transfer *t)
     if (t->next != NULL) {
         t->next->link = t->link;
     }
-    transfer_free(t);
+    transfer_release(t);
 }
 
 long
@@ -532,6 +613,7 @@ static bool
 restart(struct lev_http_transfer *t)
 {
     t->body_off = 0;
+    t->again = t->conn->begun = true;
     curl_multi_remove_handle(t->conn->multi, t->easy);
     return curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
            curl_multi_add_handle(t->conn->multi, t->easy) == CURLM_OK;

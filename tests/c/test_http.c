@@ -34,14 +34,21 @@ test_answers(bool tcp)
 }
 
 static void
-send_head(struct lev_http *http, struct lev_http_request *req,
-          struct lev_http_response *resp)
+send_to(const char *path, struct lev_http *http, struct lev_http_request *req,
+        struct lev_http_response *resp)
 {
     struct lev_error err;
 
-    req->path = "/head";
+    req->path = path;
     must(lev_http_request(http, &forever, req, resp, &err), &err);
     assert(resp->status == 200);
+}
+
+static void
+send_head(struct lev_http *http, struct lev_http_request *req,
+          struct lev_http_response *resp)
+{
+    send_to("/head", http, req, resp);
 }
 
 static void
@@ -81,6 +88,57 @@ test_request_head(void)
     assert(resp.body.len == 0);
     assert(atomic_load(&s.connections) == 1);
     lev_http_destroy(http);
+    server_stop(&s);
+}
+
+/* Head and body of `second` are the same after `first` as on a new client. */
+static void
+check_in_turn(const struct server *s, struct lev_http_request first,
+              struct lev_http_request second)
+{
+    static const char *const paths[] = {"/head", "/echo"};
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(paths); i++) {
+        _cleanup_response_ struct lev_http_response alone = {0}, resp = {0};
+        struct lev_http *fresh = client(s), *http = client(s);
+
+        send_to(paths[i], fresh, &second, &alone);
+        send_to(paths[i], http, &first, &resp);
+        send_to(paths[i], http, &second, &resp);
+        assert(resp.body.len == alone.body.len);
+        assert(memcmp(lev_buf_text(&resp.body), lev_buf_text(&alone.body),
+                      alone.body.len) == 0);
+        lev_http_destroy(fresh);
+        lev_http_destroy(http);
+    }
+}
+
+/* What a handle is told for one request must not be seen in the next one. */
+static void
+test_requests_in_turn(void)
+{
+    static const char *const headers[] = {"Content-Type: text/x", "X-More: 1",
+                                          NULL};
+    _cleanup_close_ int fd = file_of(70000);
+    const struct lev_http_request kinds[] = {
+        {.method = NULL},
+        {.method = "GET", .headers = headers},
+        {.method = "HEAD"},
+        {.method = "POST"},
+        {.method = "POST", .body = "12345", .body_len = 5},
+        {.method = "PUT", .body_fd = fd, .body_len = 70000},
+        {.method = "PUT", .headers = headers, .body = "1", .body_len = 1},
+        {.method = "DELETE"},
+        {.method = "GET", .brief = true},
+    };
+    struct server s;
+
+    server_start(&s, false);
+    for (size_t i = 0; i < LEV_ARRAY_LEN(kinds); i++) {
+        for (size_t k = 0; k < LEV_ARRAY_LEN(kinds); k++) {
+            check_in_turn(&s, kinds[i], kinds[k]);
+        }
+    }
     server_stop(&s);
 }
 
@@ -249,6 +307,7 @@ main(void)
         test_no_proxy(tcp);
     }
     test_request_head();
+    test_requests_in_turn();
     test_bad_requests();
     test_error_body_is_kept();
     return 0;
