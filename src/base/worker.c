@@ -3,12 +3,16 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define IDLE_SECONDS 3
 #define STACK_SIZE                                                            \
     (512 * 1024) /* address space; pages come as they are used */
+#define STACK_USED (256 * 1024)
 
 struct lev_pool {
     pthread_mutex_t mutex;
@@ -67,6 +71,17 @@ lev_thread_start(const char *name, void (*fn)(void *), void *arg,
     }
     (void)lev_steal(start);
     return 0;
+}
+
+void
+lev_thread_shrink(void)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t end = (here & ~(page - 1)) - page; /* for this call itself */
+
+    /* Within the stack, and deeper than calls go. */
+    (void)madvise((void *)(end - STACK_USED), STACK_USED, MADV_DONTNEED);
 }
 
 /* With the mutex held: the next job, or NULL when this thread has to end. */

@@ -31,4 +31,9 @@ int lev_pool_submit(struct lev_pool *pool, struct lev_job *job,
 int lev_thread_start(const char *name, void (*fn)(void *), void *arg,
                      struct lev_error *err);
 
+/* Gives back what deeper calls than the caller's have used of the stack, for a
+ * thread that may now wait for long; only on a thread that was started here.
+ */
+void lev_thread_shrink(void);
+
 #endif

@@ -157,6 +157,7 @@ lev_run_unref(struct lev_run *run)
     free(run->files_image);
     free(run->network);
     free(run->id);
+    free(run->tail);
     lev_buf_deinit(&run->probe_out);
     lev_runlog_deinit(&run->log);
     pthread_mutex_destroy(&run->mutex);
@@ -441,6 +442,7 @@ run_thread(void *arg)
     int rc = lev_run_bring_up(run, &scope, &err);
 
     if (rc == 0) {
+        lev_thread_shrink();
         if (run->callbacks.ready != NULL) {
             run->callbacks.ready(run->callbacks.ctx);
         }

@@ -92,7 +92,7 @@ struct lev_run {
     int probe_code;
     int64_t start_time; /* lev_now() at start */
     bool process_ended, log_broken, stored, timed_out;
-    char tail[LEV_TAIL_SIZE];
+    char *tail;              /* LEV_TAIL_SIZE, with the first output */
     size_t tail_len;         /* bytes ever written to it */
     struct lev_lines *lines; /* two, when output goes to the log */
     struct lev_run_result result;

@@ -17,6 +17,12 @@ wall_ms(void)
 static void
 keep_tail(struct lev_run *run, const char *data, size_t len)
 {
+    if (run->tail == NULL) {
+        run->tail = malloc(LEV_TAIL_SIZE);
+    }
+    if (run->tail == NULL) {
+        return; /* only words about a failure are the poorer for it */
+    }
     if (len > LEV_TAIL_SIZE) {
         run->tail_len += len - LEV_TAIL_SIZE;
         data += len - LEV_TAIL_SIZE;
