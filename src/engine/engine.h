@@ -175,8 +175,9 @@ struct lev_engine_ops {
                     const char *id, const char *const *labels,
                     struct lev_error *err);
 
-    /* Attaches to a created container: output and exit are caught from the
-     * first byte on. */
+    /* Attaches to a created container, or to one that has ended and is to be
+     * started again with the files that it left: output and exit are caught
+     * from the first byte on. */
     struct lev_process *(*attach)(struct lev_engine *e,
                                   const struct lev_scope *scope,
                                   const char *id, struct lev_output *out,

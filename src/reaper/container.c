@@ -343,6 +343,29 @@ kill_all(struct container *c)
     }
 }
 
+int
+container_renew(struct container *c, struct lev_error *err)
+{
+    char cgroup[LEV_PATH_MAX], path[LEV_PATH_MAX];
+
+    container_cgroup(c, cgroup);
+    if (!lev_cgroup_remove(&c->reaper->cgroups, cgroup)) {
+        return lev_error_set(err, LEV_E_CONFLICT, 409,
+                             "container %s still has processes of before",
+                             c->name);
+    }
+    snprintf(path, sizeof(path), "state/runtime/%s", c->name);
+    if (lev_tree_remove(c->reaper->session_fd, path, err) < 0) {
+        return -1;
+    }
+    c->code = c->oom = 0;
+    c->peak = -1;
+    c->started = c->finished = 0;
+    c->signals = 0;
+    c->paused = false;
+    return 0;
+}
+
 void
 container_remove(struct container *c, int reply_fd)
 {

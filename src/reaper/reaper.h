@@ -101,6 +101,9 @@ int container_create(struct reaper *r, const json_t *request, int *root_fd,
 void container_path(const struct container *c, char path[LEV_PATH_MAX]);
 /* "levrt-TAG/NAME" */
 void container_cgroup(const struct container *c, char path[LEV_PATH_MAX]);
+/* One that has ended can be started again: its files, addresses and ports are
+ * what they were, its cgroups and what the runtime noted are new. */
+int container_renew(struct container *c, struct lev_error *err);
 /* To its init, or later when that does not listen yet. */
 int container_signal(struct container *c, int signo, struct lev_error *err);
 /* Hands on what waits; true while something still does. */

@@ -49,12 +49,16 @@ static int
 do_start(struct reaper *r, struct lev_packet *p, struct container *c,
          json_t **answer, int *extra_fd, struct lev_error *err)
 {
-    if (c->state != CREATED || c->removing) {
-        return lev_error_set(err, LEV_E_CONFLICT, 409,
-                             "the container was started already");
+    if ((c->state != CREATED && c->state != ENDED) || c->removing) {
+        return lev_error_set(
+            err, LEV_E_CONFLICT, 409, "container %s %s", c->name,
+            c->removing ? "is being removed" : "runs already");
     }
     if (p->n != 5) {
         return lev_error_set(err, LEV_E_INVALID, 0, "start: 5 descriptors");
+    }
+    if (c->state == ENDED && container_renew(c, err) < 0) {
+        return -1;
     }
     return process_start(c, 0, p->fds + 1, p->fds[0], err);
 }

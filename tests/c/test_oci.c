@@ -282,6 +282,78 @@ test_exec(void)
     assert(finish(&s) == 137);
 }
 
+/* One that has ended keeps its files, and runs again with them. */
+static void
+test_again(void)
+{
+    const struct lev_exec_spec spec = {.argv = OCI_SH("cat /count")};
+    const struct lev_engine_ops *ops = f.e->ops;
+    struct lev_scope scope = oci_soon();
+    _cleanup_buf_ struct lev_buf text = {0}, out = {0};
+    char *id =
+        oci_make(&f,
+                 OCI_SH("echo x >> /count; wc -l < /count; hostname"
+                        "; cat /proc/self/cgroup | head -n 1; "
+                        "exec sleep 1000"),
+                 "{\"network_mode\": \"bridge\", \"hostname\": \"h\"}", NULL);
+    _cleanup_free_ char *image = NULL, *first = NULL;
+    struct lev_container_state state;
+    struct lev_error err;
+    struct lev_exec *x;
+
+    for (int i = 1; i <= 3; i++) {
+        struct oci_result r = {.out.data = ignore};
+        struct lev_process *p = ops->attach(f.e, &scope, id, &r.out, &err);
+        struct lev_process *second;
+        char expected[32], address[64];
+        int code;
+
+        assert(p != NULL);
+        if (ops->start(p, &scope, &err) < 0) {
+            fprintf(stderr, "%s\n", err.msg);
+            abort();
+        }
+        second = ops->attach(f.e, &scope, id, &r.out, &err);
+        assert(second != NULL && ops->start(second, &scope, &err) < 0);
+        assert(err.code == LEV_E_CONFLICT);
+        ops->detach(second);
+        snprintf(expected, sizeof(expected), "%d\nh\n", i);
+        while (strstr(lev_buf_text(&r.text[0]), "h\n") == NULL) {
+            assert(ops->poll(p, &scope, NULL, 0, &code, &err) == 0);
+        }
+        assert(strncmp(r.text[0].data, expected, strlen(expected)) == 0);
+        assert(ops->address(f.e, &scope, id, "bridge", address, &err) == 0);
+        assert(first == NULL || strcmp(first, address) == 0);
+        free(first);
+        first = strdup(address);
+        x = ops->exec_start(f.e, &scope, id, &spec, &err);
+        assert(x != NULL);
+        lev_buf_clear(&out);
+        read_exec(x, &out);
+        assert(out.len == (size_t)(2 * i));
+        ops->exec_close(x);
+        assert(ops->inspect(f.e, &scope, id, &state, &err) == 0);
+        assert(state.running && state.finished == 0);
+        assert(ops->signal(f.e, &scope, id, SIGKILL, &err) == 0);
+        while (ops->poll(p, &scope, NULL, 0, &code, &err) == 0) {
+            ;
+        }
+        assert(code == 137);
+        ops->detach(p);
+        oci_result_deinit(&r);
+        assert(ops->inspect(f.e, &scope, id, &state, &err) == 0);
+        assert(!state.running && state.exit_code == 137 && state.finished > 0);
+    }
+    /* Its files can be read, and made an image of. */
+    assert(ops->get(f.e, &scope, id, "/count", 99, &text, &err) == 0);
+    assert(strcmp(text.data, "x\nx\nx\n") == 0);
+    image = ops->commit(f.e, &scope, id, NULL, &err);
+    assert(image != NULL);
+    assert(ops->remove(f.e, &scope, id, &err) == 0);
+    assert(ops->image_remove(f.e, &scope, image, &err) == 0);
+    free(id);
+}
+
 /* Removed while it runs, and again. */
 static void
 test_remove(void)
@@ -357,6 +429,7 @@ main(void)
     test_files();
     test_signals();
     test_exec();
+    test_again();
     test_remove();
     test_threads();
     assert(entries("names") == 0);

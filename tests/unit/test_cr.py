@@ -477,7 +477,7 @@ REFUSED = [
     ("options", {"mem_limit": "much"}, ValueError, "mem_limit"),
     ("host_config", {"image": "x"}, ValueError, "image= of the Cr"),
     ("host_config", {"binds": []}, ValueError, "files= of the Cr"),
-    ("host_config", {"sysctls": {}}, UnsupportedOption, "sysctls"),
+    ("host_config", {"restart_policy": {}}, UnsupportedOption, "restart_policy"),
     ("pull", None, TypeError, "pull must be str, not NoneType"),
     ("pull", True, TypeError, "pull must be str, not bool"),
     (
