@@ -11,6 +11,7 @@
 #include "capabilities.h"
 
 #define CPU_PERIOD 100000
+#define NANO 1000000000
 
 static const struct {
     const char *name;
@@ -198,6 +199,22 @@ check_cpus(const char *cpus, struct lev_error *err)
     return 0;
 }
 
+/* The kernel takes a quota of 1 ms or more. */
+static int
+check_nano(int64_t nano, struct lev_error *err)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (nano >= NANO / 100 && nano <= count * NANO) {
+        return 0;
+    }
+    return lev_error_set(err, LEV_E_ENGINE, 0,
+                         "option 'nano_cpus': expected 0.01 to %ld "
+                         "processors (%d to %lld), got %lld",
+                         count, NANO / 100, (long long)count * NANO,
+                         (long long)nano);
+}
+
 static int
 build_cpu(const struct lev_oci_spec *s, json_t *resources,
           struct lev_error *err)
@@ -214,8 +231,11 @@ build_cpu(const struct lev_oci_spec *s, json_t *resources,
         json_object_set_new(cpu, "shares", json_integer(shares));
     }
     if (nano > 0) {
+        if (check_nano(nano, err) < 0) {
+            return -1;
+        }
         period = CPU_PERIOD;
-        quota = nano * CPU_PERIOD / 1000000000;
+        quota = nano * CPU_PERIOD / NANO;
     }
     if (period > 0) {
         json_object_set_new(cpu, "period", json_integer(period));

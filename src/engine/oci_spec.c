@@ -214,6 +214,7 @@ make_cwd(const struct lev_oci_spec *s, const char *cwd, struct lev_error *err)
     int fd = lev_root_mkdirs(s->root, cwd, err);
 
     if (fd < 0) {
+        err->code = err->code == LEV_E_OS ? LEV_E_START : err->code;
         return lev_error_wrap(err, "working directory");
     }
     close(fd);

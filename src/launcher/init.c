@@ -7,11 +7,16 @@
  */
 #include "launcher.h"
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* Raised by what the init itself does wrong; to hand them on would blame the
  * tool. */
@@ -27,6 +32,83 @@ blocked_set(sigset_t *set)
     }
 }
 
+/* By e_machine of the ELF header, as uname calls it; NULL for others. */
+static const char *
+machine_of(const char *path)
+{
+    static const struct {
+        uint16_t machine;
+        const char *name;
+    } known[] = {{EM_X86_64, "x86_64"}, {EM_AARCH64, "aarch64"},
+                 {EM_386, "i386"},      {EM_ARM, "arm"},
+                 {EM_RISCV, "riscv64"}, {EM_PPC64, "ppc64le"},
+                 {EM_S390, "s390x"},    {EM_MIPS, "mips"}};
+    Elf32_Ehdr head = {0}; /* both classes have it up to e_machine */
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, &head, sizeof(head));
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (n < (ssize_t)sizeof(head) ||
+        memcmp(head.e_ident, ELFMAG, SELFMAG) != 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < LEV_ARRAY_LEN(known); i++) {
+        if (known[i].machine == head.e_machine) {
+            return known[i].name;
+        }
+    }
+    return "an unknown machine";
+}
+
+/* The file that execvp(3) would run. */
+static bool
+find_tool(const char *name, char *path, size_t size)
+{
+    const char *dir = getenv("PATH");
+
+    if (strchr(name, '/') != NULL) {
+        return snprintf(path, size, "%s", name) < (int)size;
+    }
+    while (dir != NULL && *dir != '\0') {
+        int len = (int)strcspn(dir, ":");
+
+        if (snprintf(path, size, "%.*s/%s", len, dir, name) < (int)size &&
+            access(path, X_OK) == 0)
+        {
+            return true;
+        }
+        dir += len + (dir[len] == ':');
+    }
+    return false;
+}
+
+/* A program that this machine cannot run would be given to /bin/sh, which
+ * complains about its first line. Does not return for one of those. */
+static void
+try_foreign(char **argv)
+{
+    char path[4096];
+    const char *machine;
+    struct utsname host;
+
+    if (!find_tool(argv[0], path, sizeof(path)) ||
+        (machine = machine_of(path)) == NULL)
+    {
+        return;
+    }
+    execv(path, argv);
+    if (errno != ENOEXEC || uname(&host) < 0) {
+        return;
+    }
+    fprintf(stderr,
+            "[FATAL tini (%d)] exec %s failed: %s: it was built for %s, and "
+            "this machine is %s\n",
+            (int)getpid(), argv[0], strerror(ENOEXEC), machine, host.machine);
+    _exit(126);
+}
+
 static _Noreturn void
 run_tool(char **argv, const sigset_t *mask)
 {
@@ -35,6 +117,7 @@ run_tool(char **argv, const sigset_t *mask)
     /* A group of its own: a signal to it does not come back to the init. */
     setpgid(0, 0);
     sigprocmask(SIG_SETMASK, mask, NULL);
+    try_foreign(argv);
     execvp(argv[0], argv);
     code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
     fprintf(stderr, "[FATAL tini (%d)] exec %s failed: %s\n", (int)getpid(),

@@ -101,6 +101,25 @@ netlink_in(int ns, int back, struct lev_error *err)
 
 /* ---- the namespace of the session ---- */
 
+/* Modules that the kernel could not load when a link of theirs was wanted. */
+static int
+missing(struct lev_error *err, const char *module)
+{
+    if (err->detail == EOPNOTSUPP) {
+        lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, EOPNOTSUPP,
+                      "containers' networks need the kernel module '%s': "
+                      "load it (modprobe %s), or use host=True or "
+                      "network_mode=\"none\"",
+                      module, module);
+    }
+    else if (err->detail == EPERM) {
+        lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, EPERM,
+                      "containers' networks need CAP_NET_ADMIN: give it, or "
+                      "use host=True or network_mode=\"none\"");
+    }
+    return -1;
+}
+
 static int
 set_up_inside(struct lev_net *net, struct lev_error *err)
 {
@@ -127,8 +146,11 @@ set_up_uplink(struct lev_net *net, struct lev_error *err)
     const struct in_addr everywhere = {0};
 
     if (lev_netlink_veth(net->host_nl, net->firewall.uplink, UPLINK, net->ns,
-                         err) < 0 ||
-        lev_netlink_address(net->host_nl, net->firewall.uplink, net->host,
+                         err) < 0)
+    {
+        return missing(err, "veth");
+    }
+    if (lev_netlink_address(net->host_nl, net->firewall.uplink, net->host,
                             UPLINK_PREFIX, err) < 0 ||
         lev_netlink_up(net->host_nl, net->firewall.uplink, err) < 0 ||
         lev_netlink_address(net->nl, UPLINK, net->firewall.inside,
@@ -283,6 +305,9 @@ lev_net_open(const char *tag, const struct lev_scope *scope,
         pick_uplink(net, err) < 0 || set_up_uplink(net, err) < 0 ||
         set_up_inside(net, err) < 0 || set_up_host(net, err) < 0)
     {
+        if (err->detail == EPERM) {
+            missing(err, "");
+        }
         lev_error_wrap(err, "network of the session");
         lev_net_close(net);
         return NULL;
@@ -363,7 +388,7 @@ part_add(struct lev_net *net, struct bridge *b, struct lev_error *err)
     snprintf(before, sizeof(before), "%st%u", b->name,
              (uint8_t)(b->count - 1));
     if (lev_netlink_bridge(net->nl, name, err) < 0) {
-        return -1;
+        return missing(err, "bridge");
     }
     if (lev_netlink_veth(net->nl, spare, end, net->ns, err) < 0 ||
         lev_netlink_enslave(net->nl, spare, name, err) < 0 ||

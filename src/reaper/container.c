@@ -65,6 +65,25 @@ make_links(const struct container *c, const json_t *lower, const char *bundle,
     return symlink(to, at) < 0 ? lev_error_errno(err, "%s", at) : 0;
 }
 
+static void
+no_overlay(int code, struct lev_error *err)
+{
+    static const char what[] = "mount the container's root by overlayfs";
+
+    if (code == ENODEV) {
+        lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, code,
+                      "%s: this kernel has none: load its module (modprobe "
+                      "overlay)",
+                      what);
+        return;
+    }
+    lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, code,
+                  "%s: %s; the store must be on a file system that can be an "
+                  "upper layer (ext4, xfs, btrfs, tmpfs), not on overlayfs "
+                  "or NFS: choose another directory (oci:/DIR)",
+                  what, strerrordesc_np(code));
+}
+
 /* The image's layers come lowest first, overlayfs wants the highest first. */
 static int
 mount_overlay(const char *links, size_t layers, const char *target,
@@ -89,13 +108,7 @@ mount_overlay(const char *links, size_t layers, const char *target,
                    strchr(options.data, ',') + 1);
     }
     if (rc < 0) {
-        int code = errno;
-
-        lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, code,
-                      "mount the container's root by overlayfs: %s; the store "
-                      "must be on a file system that can be an upper layer "
-                      "(ext4, xfs, btrfs, tmpfs), not on overlayfs or NFS",
-                      strerrordesc_np(code));
+        no_overlay(errno, err);
     }
     return chdir("/") < 0 ? lev_error_errno(err, "chdir") : rc;
 }

@@ -77,6 +77,18 @@ make_session_dir(struct reaper *r, struct lev_error *err)
     return 0;
 }
 
+static int
+no_cgroup(const char *path, struct lev_error *err)
+{
+    int code = errno;
+
+    return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, code,
+                         "make the cgroup %s: %s; containers without a daemon "
+                         "need control groups that can be written: mount "
+                         "them so, or choose another engine",
+                         path, strerrordesc_np(code));
+}
+
 /* crun wants either v1 alone or v2 alone. A group of ours, two levels down
  * (the first must stay without controllers), is bound over the v2 hierarchy:
  * then it takes v1's limits, and one write kills the session. */
@@ -90,13 +102,34 @@ bind_unified(struct reaper *r, struct lev_error *err)
     }
     snprintf(path, sizeof(path), UNIFIED "/levrt-%s", r->tag);
     if (mkdir(path, 0755) < 0) {
-        return lev_error_errno(err, "make the cgroup %s", path);
+        return no_cgroup(path, err);
     }
     r->hybrid = true;
     strncat(path, "/in", sizeof(path) - strlen(path) - 1);
     if (mkdir(path, 0755) < 0 || mount(path, UNIFIED, NULL, MS_BIND, NULL) < 0)
     {
-        return lev_error_errno(err, "make the cgroup %s", path);
+        return no_cgroup(path, err);
+    }
+    return 0;
+}
+
+/* Where nothing is bound, a group that is made and removed tells beforehand
+ * whether containers can have theirs. */
+static int
+check_cgroups(struct reaper *r, struct lev_error *err)
+{
+    char path[128];
+
+    for (size_t i = 0; i < r->cgroups.n; i++) {
+        if (strcmp(r->cgroups.roots[i], UNIFIED) == 0) {
+            continue;
+        }
+        snprintf(path, sizeof(path), "%s/levrt-%s", r->cgroups.roots[i],
+                 r->tag);
+        if (mkdir(path, 0755) < 0) {
+            return no_cgroup(path, err);
+        }
+        rmdir(path);
     }
     return 0;
 }
@@ -165,7 +198,7 @@ set_up(struct reaper *r, struct lev_error *err)
     }
     sweep_dead(r);
     return make_session_dir(r, err) < 0 || unshare_mounts(r, err) < 0 ||
-                   bind_unified(r, err) < 0
+                   check_cgroups(r, err) < 0 || bind_unified(r, err) < 0
                ? -1
                : 0;
 }

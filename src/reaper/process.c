@@ -274,6 +274,21 @@ read_complaint(const struct process *p, char *text, size_t size)
     }
 }
 
+/* The memory that the runtime itself takes in the container's group is
+ * counted, too. */
+static bool
+had_no_memory(const struct container *c, const char *complaint)
+{
+    char cgroup[LEV_PATH_MAX];
+    int64_t peak;
+    bool oom;
+
+    container_cgroup(c, cgroup);
+    lev_cgroup_memory(&c->reaper->cgroups, cgroup, &peak, &oom);
+    return oom || strstr(complaint, "OOM") != NULL ||
+           strstr(complaint, "unable to set memory limit") != NULL;
+}
+
 static void
 start_failed(struct process *p)
 {
@@ -284,6 +299,12 @@ start_failed(struct process *p)
     read_complaint(p, why, sizeof(why));
     lev_error_set(&err, p->number == 0 ? LEV_E_START : LEV_E_ENGINE, 0, "%s",
                   why);
+    if (p->number == 0 && had_no_memory(c, why)) {
+        lev_error_set(&err, LEV_E_START, 0,
+                      "its memory limit is below what a container takes to "
+                      "start (%s): give a mem_limit of 6m or more",
+                      why);
+    }
     if (p->number == 0) {
         c->state = ENDED;
         c->code = 127;
