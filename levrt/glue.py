@@ -182,7 +182,14 @@ def check_files(files: dict[Any, Any]) -> dict[str, Any]:
     for target, value in files.items():
         if not isinstance(target, str):
             raise TypeError(f"files: a target must be str, not {type(target).__name__}")
-        if not target.startswith("/") or "\0" in target or not _is_utf8(target):
+        if not _is_utf8(target):
+            raise ValueError(
+                f"files: the target {target!r} has a lone surrogate, which UTF-8"
+                " cannot hold"
+            )
+        if "\0" in target:
+            raise ValueError(f"files: the target {target!r} must not contain NUL")
+        if not target.startswith("/"):
             raise ValueError(f"files: the target {target!r} is no absolute path")
         if value is None:
             continue
@@ -199,7 +206,8 @@ def check_files(files: dict[Any, Any]) -> dict[str, Any]:
             )
         if isinstance(value, str) and not _is_utf8(value):
             raise ValueError(
-                f"files[{target!r}] is no text: it has surrogates alone; give bytes"
+                f"files[{target!r}] has a lone surrogate, which UTF-8 cannot hold;"
+                " give bytes"
             )
         if isinstance(value, os.PathLike) and b"\0" in os.fsencode(value):
             raise ValueError(f"files[{target!r}]: the path must not contain NUL")

@@ -25,6 +25,13 @@ text_of(PyObject *value, const char *name)
         return NULL;
     }
     text = PyUnicode_AsUTF8AndSize(value, &len);
+    if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError,
+                     "%s has a lone surrogate, which UTF-8 cannot hold: %R",
+                     name, value);
+        return NULL;
+    }
     if (text != NULL && strlen(text) != (size_t)len) {
         PyErr_Format(PyExc_ValueError, "%s must not contain NUL: %R", name,
                      value);
@@ -536,7 +543,7 @@ check_name(Cr *cr)
     if (cr->name == Py_None) {
         return 0;
     }
-    text = PyUnicode_AsUTF8(cr->name);
+    text = text_of(cr->name, "name");
     if (text == NULL) {
         return -1;
     }
