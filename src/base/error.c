@@ -6,6 +6,21 @@
 
 #include "utf8.h"
 
+const char *
+lev_error_name(enum lev_errcode code)
+{
+    switch (code) {
+    case LEV_OK:
+        break;
+#define X(code_, exc)                                                         \
+    case LEV_E_##code_:                                                       \
+        return #exc;
+        LEV_ERRORS(X)
+#undef X
+    }
+    return "LevError";
+}
+
 int
 lev_error_set(struct lev_error *err, enum lev_errcode code, int detail,
               const char *fmt, ...)
@@ -52,6 +67,21 @@ lev_error_wrap(struct lev_error *err, const char *fmt, ...)
     /* A long chain loses its tail, never its head. */
     n = strlen(err->msg);
     snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", inner);
+    lev_utf8_mend(err->msg);
+    return -1;
+}
+
+int
+lev_error_add(struct lev_error *err, const char *fmt, ...)
+{
+    char what[512];
+    va_list ap;
+    size_t n = strlen(err->msg);
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
+    snprintf(err->msg + n, sizeof(err->msg) - n, "; %s", what);
     lev_utf8_mend(err->msg);
     return -1;
 }

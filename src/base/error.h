@@ -54,6 +54,9 @@ struct lev_error {
     char msg[1000]; /* UTF-8, whatever it was made of */
 };
 
+/* The exception's: "EngineError"; of LEV_OK, too, a name. */
+const char *lev_error_name(enum lev_errcode code);
+
 /* Both return -1, so that a failing function can `return lev_error_set(…)`. */
 int lev_error_set(struct lev_error *err, enum lev_errcode code, int detail,
                   const char *fmt, ...) LEV_PRINTF(4, 5);
@@ -62,6 +65,9 @@ int lev_error_errno(struct lev_error *err, const char *fmt, ...)
     LEV_PRINTF(2, 3);
 /* Prefix what is already there: "put files: tar: name too long". */
 int lev_error_wrap(struct lev_error *err, const char *fmt, ...)
+    LEV_PRINTF(2, 3);
+/* Append what helps, or is known besides: "pull x: no space; free some". */
+int lev_error_add(struct lev_error *err, const char *fmt, ...)
     LEV_PRINTF(2, 3);
 /* Code NOMEM; `what` could not be allocated. */
 int lev_error_nomem(struct lev_error *err, const char *what);

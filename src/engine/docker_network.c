@@ -153,7 +153,6 @@ static void
 name_endpoints(struct lev_docker *d, const struct lev_scope *scope,
                const char *id, struct lev_error *err)
 {
-    const struct lev_error refusal = *err;
     _cleanup_json_ json_t *endpoints = NULL;
     _cleanup_buf_ struct lev_buf names = {0};
     struct lev_error why;
@@ -171,15 +170,13 @@ name_endpoints(struct lev_docker *d, const struct lev_scope *scope,
                        name == NULL ? key : name);
     }
     if (names.len > 0) {
-        lev_error_set(err, refusal.code, refusal.detail,
-                      "%s; connected to it: %.300s", refusal.msg,
-                      lev_buf_text(&names));
-        return;
+        lev_error_add(err, "connected to it: %.300s", names.data);
     }
-    lev_error_set(err, refusal.code, refusal.detail,
-                  "%s; but nothing is connected to it: the engine has "
-                  "miscounted, and lets go of it when it is restarted",
-                  refusal.msg);
+    else {
+        lev_error_add(err, "but nothing is connected to it: the engine has "
+                           "miscounted, and lets go of it when it is "
+                           "restarted");
+    }
 }
 
 static int

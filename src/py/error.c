@@ -1,20 +1,5 @@
 #include "task.h"
 
-const char *
-levpy_exception_name(enum lev_errcode code)
-{
-    switch (code) {
-    case LEV_OK:
-        break;
-#define X(code_, exc)                                                         \
-    case LEV_E_##code_:                                                       \
-        return #exc;
-        LEV_ERRORS(X)
-#undef X
-    }
-    return "LevError";
-}
-
 static PyObject *
 error_type(struct levpy_state *st, const char *name)
 {
@@ -46,7 +31,7 @@ exception_type(struct levpy_state *st, enum lev_errcode code)
     case LEV_E_CANCELLED:
         return Py_NewRef(st->CancelledError);
     default:
-        return error_type(st, levpy_exception_name(code));
+        return error_type(st, lev_error_name(code));
     }
 }
 

@@ -93,8 +93,8 @@ failure(struct levpy_state *st, Task *task)
     }
     return PyObject_CallFunction(
         glue->failure, "OOsNisiiiNsNNNN", task, task->document,
-        levpy_exception_name(r->err.code), text_or_none(r->err.msg),
-        r->err.detail, r->phase, r->exit_code, r->signal, (int)r->oom_killed,
+        lev_error_name(r->err.code), text_or_none(r->err.msg), r->err.detail,
+        r->phase, r->exit_code, r->signal, (int)r->oom_killed,
         text_or_none(r->log_tail), r->hint, text_or_none(r->remote_type),
         text_or_none(r->remote_text), text_or_none(r->traceback),
         text_or_none(r->builtin));

@@ -35,7 +35,4 @@ PyObject *levpy_kept_logs(struct levpy_state *st, Document *doc,
 PyObject *levpy_more_logs(struct levpy_state *st, PyObject *task,
                           struct lev_run *run, PyObject *pos);
 
-/* error.c: the name of the exception that stands for a code. */
-const char *levpy_exception_name(enum lev_errcode code);
-
 #endif

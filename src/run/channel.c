@@ -297,22 +297,6 @@ greet(struct lev_channel *ch, const struct lev_scope *scope,
     return send_payload(ch, scope, err);
 }
 
-/* A refusal carries the exception's name, as Python knows it. */
-static const char *
-exception_name(enum lev_errcode code)
-{
-    switch (code) {
-    case LEV_OK:
-        break;
-#define X(code_, exc)                                                         \
-    case LEV_E_##code_:                                                       \
-        return #exc;
-        LEV_ERRORS(X)
-#undef X
-    }
-    return "LevError";
-}
-
 static int
 on_set(struct lev_channel *ch, const struct lev_scope *scope,
        const bson_t *frame, bson_iter_t *seq_it, struct lev_error *err)
@@ -342,7 +326,7 @@ on_set(struct lev_channel *ch, const struct lev_scope *scope,
     }
     else {
         BSON_APPEND_INT64(&answer, "nak", seq);
-        BSON_APPEND_UTF8(&answer, "type", exception_name(refused.code));
+        BSON_APPEND_UTF8(&answer, "type", lev_error_name(refused.code));
         BSON_APPEND_UTF8(&answer, "text", refused.msg);
     }
     rc = send_frame(ch, scope, &answer, err);
