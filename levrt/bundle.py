@@ -18,6 +18,10 @@ program (``python -I bundle.py [CACHE_DIR]``; it needs nothing of the package
 but its files) it prints the bundle's path as its last line and builds it when
 it is not there. Any number of processes may do so at once: one builds, under
 a lock, the others wait; a bundle appears by one rename, when it is complete.
+
+Beside each lies ``<hash>.used``: its time says when the bundle was last asked
+for, and whoever uses it holds a shared lock on it. Whoever builds a new bundle
+removes old ones that nobody has used for long.
 """
 
 import os
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 FORMAT = 1  # of the bundle: another number, other bundles
+
+DAY = 24 * 3600
+UNUSED = 30 * DAY  # then a bundle goes
+SURPLUS = 8  # so many of the last ones may stay longer than a day
 
 # Of the standard library: what no tool needs, or would pull in X11.
 LEFT_OUT = {
@@ -590,6 +598,75 @@ def _remove_leftovers(cache: str) -> None:
             shutil.rmtree(os.path.join(cache, name), ignore_errors=True)
 
 
+def _take(path: str) -> bool:
+    """Notes that the bundle is used now; False when it has just been removed."""
+    import fcntl
+
+    try:
+        fd = os.open(f"{path}.used", os.O_WRONLY | os.O_CREAT, 0o644)
+    except OSError:  # a cache of somebody else's, who takes care of it
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        os.utime(fd)
+    finally:
+        os.close(fd)
+    return os.path.isfile(os.path.join(path, "boot.py"))
+
+
+def _age(path: str) -> float:
+    """Seconds since its last use."""
+    import time
+
+    try:
+        return time.time() - os.stat(f"{path}.used").st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_bundle(name: str) -> bool:
+    return len(name) == 24 and not name.strip("0123456789abcdef")
+
+
+def _remove_unused(cache: str, current: str) -> None:
+    """With the lock of all builders."""
+    paths = [os.path.join(cache, n) for n in os.listdir(cache) if _is_bundle(n)]
+    others = [path for path in paths if path != current]
+    for i, path in enumerate(sorted(others, key=_age)):
+        limit = UNUSED if i < SURPLUS - 1 else DAY
+        if _age(path) > limit:
+            _remove_bundle(cache, path, limit)
+
+
+def _remove_bundle(cache: str, path: str, limit: float) -> None:
+    """Unless somebody holds it, or has just taken it."""
+    import fcntl
+    import shutil
+
+    gone = os.path.join(cache, f".build-{_base(path)}")
+    lock = os.open(f"{path}.used", os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _age(path) > limit:
+            # At once: a builder that is killed here leaves no half of it.
+            os.rename(path, gone)
+            os.unlink(f"{path}.used")
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)
+    shutil.rmtree(gone, ignore_errors=True)
+    for name in os.listdir(cache):
+        index = os.path.join(cache, name)
+        if name.endswith(".index") and _names(index, _base(path)):
+            os.unlink(index)
+
+
+def _names(index: str, name: str) -> bool:
+    with open(index, "rb") as f:
+        return f.readline().strip() == name.encode()
+
+
 def _build_locked(cache: str, host: Host, index: Index, identity: str) -> str:
     import _blake2
     import tempfile
@@ -608,6 +685,7 @@ def _build_locked(cache: str, host: Host, index: Index, identity: str) -> str:
         builder.check()
         _sync(top)
         os.rename(top, path)
+        _remove_unused(cache, path)
     index.write(os.path.basename(path), stamps)
     return path
 
@@ -619,12 +697,14 @@ def ensure(cache: str) -> str:
     identity = _identity(host)
     index = Index(cache, identity)
     found = index.find()
-    if found is not None:
+    if found is not None and _take(found):
         return found
     os.umask(0o022)  # containers run as any user
     lock = _open_lock(cache)
     try:
-        return index.find() or _build_locked(cache, host, index, identity)
+        path = index.find() or _build_locked(cache, host, index, identity)
+        _take(path)
+        return path
     finally:
         os.close(lock)
 

@@ -9,7 +9,9 @@
 #include "session_internal.h"
 #include "subprocess.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 
 #define BUILD_TIMEOUT (300 * LEV_SECOND)
 
@@ -55,6 +57,23 @@ build(struct lev_session *s, const struct lev_scope *parent,
     return dir;
 }
 
+/* Until the session ends nobody removes its bundle, however old that is. A
+ * cache that cannot be written has nothing to lock. */
+static void
+hold(struct lev_session *s)
+{
+    _cleanup_free_ char *path = NULL;
+
+    if (asprintf(&path, "%s.used", s->bundle) < 0) {
+        path = NULL;
+        return;
+    }
+    s->bundle_lock = open(path, O_RDONLY | O_CLOEXEC);
+    if (s->bundle_lock >= 0) {
+        flock(s->bundle_lock, LOCK_SH | LOCK_NB);
+    }
+}
+
 const char *
 lev_session_bundle(struct lev_session *s, const struct lev_scope *scope,
                    struct lev_error *err)
@@ -71,6 +90,9 @@ lev_session_bundle(struct lev_session *s, const struct lev_scope *scope,
     gate = &s->bundle_gate;
     if (s->bundle == NULL) {
         s->bundle = build(s, scope, err);
+        if (s->bundle != NULL) {
+            hold(s);
+        }
         atomic_store(&s->bundle_ready, s->bundle);
     }
     return s->bundle;

@@ -32,6 +32,7 @@ struct lev_session {
     struct lev_store *store;
     _Atomic(struct lev_store *) store_open;
     char *bundle;
+    int bundle_lock; /* shared, while it is used; -1 */
     _Atomic(const char *) bundle_ready;
     /* Under the mutex. */
     pthread_mutex_t mutex;

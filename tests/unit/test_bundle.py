@@ -1,5 +1,6 @@
 """The runtime bundle: what is in it, and how it comes to be there."""
 
+import fcntl
 import glob
 import importlib.util
 import os
@@ -8,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,9 @@ from guest_roots import (
     run_in_root,
 )
 
+import levrt
 import levrt.bundle
+from engine import Script
 from levrt.entry import remote
 
 
@@ -349,6 +353,85 @@ def test_a_broken_index_is_made_again(tmp_path):
     for content in ("", "\n\n", "nothing\n1 2 /x\n"):
         index.write_text(content)
         assert build_bundle(tmp_path) == first
+
+
+# How it goes
+
+
+def pretend(cache, number, days):
+    """A bundle that was last used so many days ago."""
+    name = f"{number:024x}"
+    (cache / name).mkdir()
+    (cache / name / "boot.py").touch()
+    (cache / f"{name}.index").write_text(f"{name}\n")
+    (cache / f"{name}.used").touch()
+    then = time.time() - days * 24 * 3600
+    os.utime(cache / f"{name}.used", (then, then))
+    return name
+
+
+def there(cache):
+    names = {path.name for path in cache.iterdir() if path.is_dir()}
+    indices = {path.read_text().splitlines()[0] for path in cache.glob("*.index")}
+    assert names == indices == {path.stem for path in cache.glob("*.used")}
+    return names
+
+
+def test_old_bundles_go(tmp_path):
+    old, held, recent = (
+        pretend(tmp_path, i, days) for i, days in enumerate((31, 300, 29))
+    )
+    with open(tmp_path / f"{held}.used") as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        built = Path(build_bundle(tmp_path)).name
+        assert there(tmp_path) == {held, recent, built}
+    assert run_builder(tmp_path).returncode == 0  # builds none, and so cleans up none
+    assert there(tmp_path) == {held, recent, built}
+    shutil.rmtree(tmp_path / built)
+    build_bundle(tmp_path)
+    assert there(tmp_path) == {recent, built}
+
+
+def test_surplus_bundles_go_sooner(tmp_path):
+    names = [pretend(tmp_path, 10 + i, 2 + i) for i in range(12)]
+    fresh = [pretend(tmp_path, 100 + i, 0.5) for i in range(9)]
+    built = Path(build_bundle(tmp_path)).name
+    assert there(tmp_path) == {*fresh, built}
+    for name in fresh:
+        os.utime(tmp_path / f"{name}.used", (0, 0))
+    shutil.rmtree(tmp_path / built)
+    few = [pretend(tmp_path, 200 + i, 2) for i in range(7)]
+    build_bundle(tmp_path)
+    assert there(tmp_path) == {*few, built}
+    assert not any((tmp_path / name).exists() for name in names)
+
+
+def test_a_bundle_in_use_gets_no_older(bundle, cache):
+    used = Path(f"{bundle}.used")
+    os.utime(used, (0, 0))
+    assert run_builder(cache).returncode == 0
+    assert time.time() - used.stat().st_mtime < 3600
+
+
+def test_a_session_holds_its_bundle(engine, home):
+    engine.script = Script(hold=True)
+
+    def is_held():
+        (used,) = home.glob("cache/levrt/runtime/*.used")
+        with used.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    async def main():
+        task = await levrt.Cr("img", ports=[80]).start()
+        assert is_held()
+        await task.stop()
+
+    levrt.run(main())
+    assert not is_held()
 
 
 def test_it_is_built_for_this_content(tmp_path):
