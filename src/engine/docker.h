@@ -133,8 +133,9 @@ int lev_docker_image_pull(struct lev_engine *e, const struct lev_scope *scope,
 
 int lev_docker_runtime_mount(struct lev_engine *e,
                              const struct lev_scope *scope, const char *dir,
-                             const char *image, struct lev_mount *mount,
-                             bool *local, struct lev_error *err);
+                             const char *image, const char *const *labels,
+                             struct lev_mount *mount, bool *local,
+                             struct lev_error *err);
 void lev_docker_runtimes_free(struct lev_docker_runtime *runtimes);
 
 int lev_docker_create(struct lev_engine *e, const struct lev_scope *scope,

@@ -22,6 +22,7 @@
 #define MARKER "/lev/.complete"
 #define ABANDONED (120 * LEV_SECOND)
 #define CLEANUP_TIMEOUT (30 * LEV_SECOND)
+#define NAP_MIN (10 * LEV_MS)
 #define NAP_MAX (500 * LEV_MS)
 
 void
@@ -39,9 +40,9 @@ lev_docker_runtimes_free(struct lev_docker_runtime *runtimes)
 /* An engine that does not say so in the words we know: make a container. */
 static int
 probe_by_create(struct lev_docker *d, const struct lev_scope *scope,
-                const char *dir, const char *image, struct lev_error *err)
+                const char *dir, const char *image, const char *const *labels,
+                struct lev_error *err)
 {
-    static const char *const labels[] = {"zone.lev.role=probe", NULL};
     static const char *const entrypoint[] = {TARGET, NULL};
     const struct lev_scope cleanup = {lev_now() + CLEANUP_TIMEOUT, NULL};
     struct lev_mount mount = {.type = LEV_MOUNT_BIND,
@@ -75,7 +76,7 @@ probe_by_create(struct lev_docker *d, const struct lev_scope *scope,
 /* 1 when containers can see `dir`, 0 when not. */
 static int
 probe(struct lev_docker *d, const struct lev_scope *scope, const char *dir,
-      const char *image, struct lev_error *err)
+      const char *image, const char *const *labels, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf path = {0};
     _cleanup_json_ json_t *body =
@@ -98,8 +99,9 @@ probe(struct lev_docker *d, const struct lev_scope *scope, const char *dir,
     if (strstr(err->msg, "no-such-type") != NULL) {
         return 1;
     }
-    return err->detail >= 400 ? probe_by_create(d, scope, dir, image, err)
-                              : -1;
+    return err->detail >= 400
+               ? probe_by_create(d, scope, dir, image, labels, err)
+               : -1;
 }
 
 static const char *
@@ -188,30 +190,31 @@ get_id(struct lev_docker *d, const struct lev_scope *scope, const char *name,
     return *id == NULL ? lev_error_nomem(err, "container") : 0;
 }
 
-/* Somebody else fills the volume. */
+/* Somebody else fills the volume: 1 when that has ended, 0 when there is
+ * nobody. */
 static int
 wait_filler(struct lev_docker *d, const struct lev_scope *scope,
             const char *name, struct lev_error *err)
 {
-    int64_t since = lev_now(), nap = 10 * LEV_MS;
+    int64_t since = lev_now(), nap = NAP_MIN;
     _cleanup_free_ char *first = NULL;
 
     for (;;) {
         _cleanup_free_ char *id = NULL;
 
         if (get_id(d, scope, name, &id, err) < 0) {
-            return err->detail == 404 ? 0 : -1;
+            return err->detail == 404 ? first != NULL : -1;
         }
         if (first == NULL) {
             first = lev_steal(id);
         }
         else if (strcmp(first, id) != 0) {
-            return 0; /* another one's turn: ask anew */
+            return 1; /* another one's turn: ask anew */
         }
         if (lev_now() - since > ABANDONED) {
             lev_log(d->base.log, LEV_WARNING, "lev.engine",
                     "container %s was left behind; taking over", name);
-            return lev_docker_remove(&d->base, scope, first, err);
+            return lev_docker_remove(&d->base, scope, first, err) < 0 ? -1 : 1;
         }
         if (lev_scope_sleep(scope, nap, err) < 0) {
             return lev_error_wrap(err, "wait until container %s is done",
@@ -221,12 +224,35 @@ wait_filler(struct lev_docker *d, const struct lev_scope *scope,
     }
 }
 
+/* The name was taken: -1 when it will not be free. A container that is just
+ * going is not there any more, and its name is not free yet. */
+static int
+wait_for_name(struct lev_docker *d, const struct lev_scope *scope,
+              const char *name, int64_t *nobody_since, struct lev_error *err)
+{
+    const struct lev_error conflict = *err;
+    int rc = wait_filler(d, scope, name, err);
+
+    if (rc != 0) {
+        *nobody_since = 0;
+        return rc < 0 ? -1 : 0;
+    }
+    if (*nobody_since == 0) {
+        *nobody_since = lev_now();
+    }
+    if (lev_now() - *nobody_since > CLEANUP_TIMEOUT) {
+        *err = conflict;
+        return -1;
+    }
+    return lev_scope_sleep(scope, NAP_MIN, err);
+}
+
 /* Makes the helper container, waiting for its name to be free. */
 static int
 lock(struct lev_docker *d, const struct lev_scope *scope, const char *name,
-     const char *volume, const char *image, char **id, struct lev_error *err)
+     const char *volume, const char *image, const char *const *labels,
+     char **id, struct lev_error *err)
 {
-    static const char *const labels[] = {"zone.lev.role=fill", NULL};
     static const char *const entrypoint[] = {TARGET, NULL};
     struct lev_mount mount = {.type = LEV_MOUNT_VOLUME,
                               .source = (char *)volume,
@@ -237,10 +263,12 @@ lock(struct lev_docker *d, const struct lev_scope *scope, const char *name,
                                       .labels = labels,
                                       .mounts = &mount,
                                       .mounts_n = 1};
+    int64_t nobody_since = 0;
 
     while (lev_docker_create(&d->base, scope, &spec, id, err) < 0) {
         if (err->code != LEV_E_CONFLICT ||
-            wait_filler(d, scope, name, err) < 0) {
+            wait_for_name(d, scope, name, &nobody_since, err) < 0)
+        {
             return -1;
         }
     }
@@ -250,7 +278,7 @@ lock(struct lev_docker *d, const struct lev_scope *scope, const char *name,
 static int
 fill_volume(struct lev_docker *d, const struct lev_scope *scope,
             const char *dir, const char *volume, const char *image,
-            struct lev_error *err)
+            const char *const *labels, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf name = {0};
     _cleanup_free_ char *id = NULL;
@@ -264,7 +292,7 @@ fill_volume(struct lev_docker *d, const struct lev_scope *scope,
     {
         return -1;
     }
-    rc = lock(d, scope, name.data, volume, image, &id, err);
+    rc = lock(d, scope, name.data, volume, image, labels, &id, err);
     if (rc == 0) {
         rc = fill_locked(d, scope, id, dir, err);
     }
@@ -305,8 +333,8 @@ remember(struct lev_docker *d, const char *dir, bool local,
 /* Once per bundle, by one thread: the others wait at the gate. */
 static int
 prepare(struct lev_docker *d, const struct lev_scope *scope, const char *dir,
-        const char *volume, const char *image, bool *local,
-        struct lev_error *err)
+        const char *volume, const char *image, const char *const *labels,
+        bool *local, struct lev_error *err)
 {
     _cleanup_gate_ struct lev_gate *gate = NULL;
     const struct lev_docker_runtime *known;
@@ -322,10 +350,10 @@ prepare(struct lev_docker *d, const struct lev_scope *scope, const char *dir,
         return 0;
     }
     if (!d->remote) {
-        shared = probe(d, scope, dir, image, err);
+        shared = probe(d, scope, dir, image, labels, err);
     }
-    if (shared < 0 ||
-        (shared == 0 && fill_volume(d, scope, dir, volume, image, err) < 0))
+    if (shared < 0 || (shared == 0 && fill_volume(d, scope, dir, volume, image,
+                                                  labels, err) < 0))
     {
         return -1;
     }
@@ -336,8 +364,8 @@ prepare(struct lev_docker *d, const struct lev_scope *scope, const char *dir,
 int
 lev_docker_runtime_mount(struct lev_engine *e, const struct lev_scope *scope,
                          const char *dir, const char *image,
-                         struct lev_mount *mount, bool *local,
-                         struct lev_error *err)
+                         const char *const *labels, struct lev_mount *mount,
+                         bool *local, struct lev_error *err)
 {
     struct lev_docker *d = lev_docker_of(e);
     _cleanup_buf_ struct lev_buf volume = {0};
@@ -346,7 +374,7 @@ lev_docker_runtime_mount(struct lev_engine *e, const struct lev_scope *scope,
     if (lev_buf_check(&volume, "runtime bundle", err) < 0) {
         return -1;
     }
-    if (prepare(d, scope, dir, volume.data, image, local, err) < 0) {
+    if (prepare(d, scope, dir, volume.data, image, labels, local, err) < 0) {
         return lev_error_wrap(err, "give the runtime bundle to containers");
     }
     mount->type = *local ? LEV_MOUNT_BIND : LEV_MOUNT_VOLUME;

@@ -145,11 +145,13 @@ struct lev_engine_ops {
     /* Makes `dir` of this machine (content-addressed by its last component)
      * available to containers: a bind where the engine shares our files, else
      * a volume `levrt-runtime-<name>` that is filled once. `image` is one that
-     * the engine has. `local` says which. */
+     * the engine has; `labels` ("K=V") are for containers that are made for
+     * it and removed at once, not for the volume, which stays. `local` says
+     * which. */
     int (*runtime_mount)(struct lev_engine *e, const struct lev_scope *scope,
                          const char *dir, const char *image,
-                         struct lev_mount *mount, bool *local,
-                         struct lev_error *err);
+                         const char *const *labels, struct lev_mount *mount,
+                         bool *local, struct lev_error *err);
 
     /* Not cancelled once it was sent (bounded by the scope's deadline and 30
      * s): an aborted create may still make the container. `*id` is set

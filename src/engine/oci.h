@@ -201,8 +201,8 @@ int lev_oci_image_remove(struct lev_engine *e, const struct lev_scope *scope,
                          const char *ref, struct lev_error *err);
 int lev_oci_runtime_mount(struct lev_engine *e, const struct lev_scope *scope,
                           const char *dir, const char *image,
-                          struct lev_mount *mount, bool *local,
-                          struct lev_error *err);
+                          const char *const *labels, struct lev_mount *mount,
+                          bool *local, struct lev_error *err);
 char *lev_oci_commit(struct lev_engine *e, const struct lev_scope *scope,
                      const char *id, const char *const *labels,
                      struct lev_error *err);

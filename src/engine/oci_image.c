@@ -143,8 +143,8 @@ lev_oci_image_remove(struct lev_engine *e, const struct lev_scope *scope,
 int
 lev_oci_runtime_mount(struct lev_engine *e, const struct lev_scope *scope,
                       const char *dir, const char *image,
-                      struct lev_mount *mount, bool *local,
-                      struct lev_error *err)
+                      const char *const *labels, struct lev_mount *mount,
+                      bool *local, struct lev_error *err)
 {
     *mount = (struct lev_mount){.type = LEV_MOUNT_BIND,
                                 .source = strdup(dir),

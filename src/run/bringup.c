@@ -132,7 +132,7 @@ bake_files(struct lev_run *run, const struct lev_scope *scope,
     const char *const entry[] = {"/", NULL};
     const struct lev_container_spec spec = {
         .name = name, .image = run->image_ref, .entrypoint = entry};
-    char **labels = lev_session_labels(run->session, "files", err);
+    char **labels = lev_session_labels(run->session, "files", LEV_SECOND, err);
     struct lev_container_spec labelled = spec;
     char *id = NULL;
     struct lev_error late;
@@ -168,6 +168,16 @@ static bool
 baked(const struct lev_run *run)
 {
     return run->spec->files_n > 0 && option_true(run, "read_only");
+}
+
+/* For how long at most its container is; 0: nobody knows. */
+static int64_t
+needed_for(const struct lev_run *run)
+{
+    int64_t timeout = run->spec->timeout;
+
+    return timeout == 0 ? 0
+                        : timeout + lev_session_config(run->session)->grace;
 }
 
 static int
@@ -208,8 +218,9 @@ step_create(struct lev_run *run, const struct lev_scope *scope,
     }
     lev_words_copy(&env, run->spec->env);
     lev_guest_environment(run, &env);
-    labels.v = lev_session_labels(
-        run->session, run->as_service == NULL ? "main" : "service", err);
+    labels.v = lev_session_labels(run->session,
+                                  run->as_service == NULL ? "main" : "service",
+                                  needed_for(run), err);
     if (labels.v == NULL) {
         return -1;
     }
@@ -226,6 +237,10 @@ step_create(struct lev_run *run, const struct lev_scope *scope,
     }
     if (id == NULL) {
         atomic_store(&run->site->unsure, true);
+    }
+    if (rc < 0 && err->code == LEV_E_CONFLICT && run->spec->name != NULL) {
+        lev_error_add(err, "give another name=, or remove the container that "
+                           "has this one");
     }
     pthread_mutex_lock(&run->mutex);
     run->id = id;
@@ -344,6 +359,20 @@ out_of_time(struct lev_run *run, const struct lev_scope *limit, int64_t bound,
                          (double)bound / (double)LEV_SECOND);
 }
 
+/* A step ends with CANCELLED also when a service has died. */
+static int
+step_failed(struct lev_run *run, const struct lev_scope *limit, int64_t bound,
+            struct lev_error *err)
+{
+    if (err->code == LEV_E_TIMEOUT) {
+        return out_of_time(run, limit, bound, err);
+    }
+    if (err->code == LEV_E_CANCELLED && !lev_cancel_fired(&run->cancel)) {
+        lev_services_check(run, err);
+    }
+    return -1;
+}
+
 int
 lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
                  struct lev_error *err)
@@ -353,19 +382,15 @@ lev_run_bring_up(struct lev_run *run, const struct lev_scope *scope,
         struct lev_scope bound = lev_scope_within(&limit, steps[i].bound);
 
         run->phase = steps[i].phase;
-        if (lev_scope_check(scope, err) < 0) {
-            return -1;
-        }
-        if (steps[i].run(run, &bound, err) == 0) {
+        if (lev_scope_check(scope, err) == 0 &&
+            steps[i].run(run, &bound, err) == 0) {
             continue;
         }
         if (lev_run_doubt_image(run, err)) {
             i = IMAGE_STEP - 1;
             continue;
         }
-        return err->code == LEV_E_TIMEOUT
-                   ? out_of_time(run, &limit, steps[i].bound, err)
-                   : -1;
+        return step_failed(run, &limit, steps[i].bound, err);
     }
     return 0;
 }

@@ -93,12 +93,36 @@ make_secrets(struct lev_run *run, struct lev_error *err)
     return 0;
 }
 
+static int
+mount_runtime(struct lev_run *run, const struct lev_scope *scope, bool *shared,
+              struct lev_error *err)
+{
+    const char *dir = lev_session_bundle(run->session, scope, err);
+    _cleanup_words_ struct lev_words labels = {0};
+
+    if (dir == NULL) {
+        return -1;
+    }
+    labels.v = lev_session_labels(run->session, "runtime", LEV_SECOND, err);
+    if (labels.v == NULL) {
+        return -1;
+    }
+    if (run->ops->runtime_mount(run->engine, scope, dir, run->image_ref,
+                                (const char *const *)labels.v, &run->mounts[0],
+                                shared, err) < 0)
+    {
+        /* A container of its making may be there without our knowledge. */
+        atomic_store(&run->site->unsure, true);
+        return -1;
+    }
+    return 0;
+}
+
 int
 lev_guest_prepare(struct lev_run *run, const struct lev_scope *scope,
                   struct lev_error *err)
 {
     bool shared;
-    const char *dir;
 
     if (!needs_runtime(run)) {
         return 0;
@@ -106,11 +130,10 @@ lev_guest_prepare(struct lev_run *run, const struct lev_scope *scope,
     if (check_arch(run, err) < 0) {
         return -1;
     }
-    dir = lev_session_bundle(run->session, scope, err);
-    if (dir == NULL ||
-        run->ops->runtime_mount(run->engine, scope, dir, run->image_ref,
-                                &run->mounts[0], &shared, err) < 0)
-    {
+    if (run->mounts_n > 0) {
+        return 0; /* its image was looked at once more */
+    }
+    if (mount_runtime(run, scope, &shared, err) < 0) {
         return -1;
     }
     run->mounts_n = 1;

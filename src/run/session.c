@@ -4,6 +4,7 @@
 #include "runlog.h"
 #include "session_internal.h"
 #include "utf8.h"
+#include "words.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +12,10 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define DESCRIPTORS 65536
+#define EXPIRY_SLACK (24 * 3600) /* seconds */
 
 static void
 free_config(struct lev_session_config *c)
@@ -100,6 +103,7 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
     }
     raise_descriptors();
     s->refs = 1;
+    s->bundle_lock = -1;
     pthread_mutex_init(&s->mutex, NULL);
     lev_event_init(&s->quiet);
     lev_gate_init(&s->site_gate);
@@ -153,6 +157,7 @@ lev_session_unref(struct lev_session *s)
     lev_store_unref(s->store);
     remove_dir(s);
     free(s->bundle);
+    lev_closep(&s->bundle_lock);
     if (s->config.log != NULL && s->config.log->destroy != NULL) {
         s->config.log->destroy(s->config.log);
     }
@@ -244,26 +249,28 @@ lev_session_store(struct lev_session *s, const struct lev_scope *scope,
 
 char **
 lev_session_labels(const struct lev_session *s, const char *role,
-                   struct lev_error *err)
+                   int64_t needed, struct lev_error *err)
 {
-    char text[6][160];
-    const char *v[7] = {0};
-    char **labels;
+    _cleanup_words_ struct lev_words labels = {0};
 
-    snprintf(text[0], sizeof(text[0]), "zone.lev.session=%s", s->id);
-    snprintf(text[1], sizeof(text[1]), "zone.lev.job=%.100s", s->config.job);
-    snprintf(text[2], sizeof(text[2]), "zone.lev.pid=%d", (int)getpid());
-    snprintf(text[3], sizeof(text[3]), "zone.lev.boot=%s", s->boot);
-    snprintf(text[4], sizeof(text[4]), "zone.lev.role=%s", role);
-    for (int i = 0; i < 5; i++) {
-        lev_utf8_mend(text[i]); /* a long job's name was cut */
-        v[i] = text[i];
+    lev_words_printf(&labels, "zone.lev.session=%s", s->id);
+    lev_words_printf(&labels, "zone.lev.job=%.100s", s->config.job);
+    lev_words_printf(&labels, "zone.lev.pid=%d", (int)getpid());
+    lev_words_printf(&labels, "zone.lev.boot=%s", s->boot);
+    lev_words_printf(&labels, "zone.lev.role=%s", role);
+    if (needed > 0) {
+        lev_words_printf(
+            &labels, "zone.lev.expires=%lld",
+            (long long)(time(NULL) + needed / LEV_SECOND + EXPIRY_SLACK));
     }
-    labels = lev_strv_copy(v);
-    if (labels == NULL) {
+    if (labels.failed) {
         lev_error_nomem(err, "labels");
+        return NULL;
     }
-    return labels;
+    for (size_t i = 0; i < labels.n; i++) {
+        lev_utf8_mend(labels.v[i]); /* a long job's name was cut */
+    }
+    return lev_steal(labels.v);
 }
 
 void
@@ -313,8 +320,8 @@ void
 lev_session_close(struct lev_session *s, const struct lev_scope *scope)
 {
     unsigned n = lev_session_stop(s, false);
+    _cleanup_free_ char *logs = NULL;
     struct lev_error err;
-    char logs[512];
 
     /* Runs, networks and directory are the parent's. */
     if (s->pid != getpid()) {
@@ -322,7 +329,8 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
     }
     if (n > 0) {
         lev_log(s->config.log, LEV_WARNING, "lev",
-                "the session ends: %u runs are stopped", n);
+                "the session ends: %u run%s stopped", n,
+                n == 1 ? " is" : "s are");
     }
     pthread_mutex_lock(&s->mutex);
     s->closing = true;
@@ -338,10 +346,14 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
     for (struct lev_site *site = s->sites; site != NULL; site = site->next) {
         lev_site_close(site, scope);
     }
+    lev_closep(&s->bundle_lock);
     /* Not only with the last reference: a program may keep tasks and documents
      * for as long as it likes. */
     remove_dir(s);
-    snprintf(logs, sizeof(logs), "%s/logs", s->config.data_dir);
+    if (asprintf(&logs, "%s/logs", s->config.data_dir) < 0) {
+        logs = NULL;
+        return; /* the next session's turn */
+    }
     lev_runlog_sweep(logs, LEV_RUNLOG_TOTAL);
 }
 

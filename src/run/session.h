@@ -76,9 +76,21 @@ const char *lev_site_network(struct lev_site *site,
 char *lev_site_network_create(struct lev_site *site,
                               const struct lev_scope *scope, const char *role,
                               unsigned hosts, struct lev_error *err);
-/* Labels "K=V" of everything that a session starts. */
+/* Labels "K=V" of everything that a session makes, ending with NULL:
+ *
+ *   zone.lev.session   its id
+ *   zone.lev.job       what the workflow is called
+ *   zone.lev.pid       of its process, and
+ *   zone.lev.boot      the machine's start that this pid belongs to
+ *   zone.lev.role      main, service, files, runtime, session, run-N
+ *   zone.lev.expires   seconds since the epoch: whoever finds it later may
+ *                      remove it without asking whether its session lives.
+ *                      Absent where nothing bounds how long it is needed.
+ *
+ * `needed`: for how long at most, in nanoseconds, or 0. Slow engines, and
+ * clocks that differ, are given a day. */
 char **lev_session_labels(const struct lev_session *s, const char *role,
-                          struct lev_error *err);
+                          int64_t needed, struct lev_error *err);
 /* The runtime bundle's directory; built on first use, whoever comes meanwhile
  * waits. Borrowed. */
 const char *lev_session_bundle(struct lev_session *s,

@@ -165,7 +165,7 @@ create_network(struct lev_site *site, const struct lev_scope *scope,
                const char *role, unsigned prefix, struct lev_error *err)
 {
     struct lev_session *s = site->session;
-    char **labels = lev_session_labels(s, role, err);
+    char **labels = lev_session_labels(s, role, 0, err);
     char name[160], site_name[16] = "", subnet[32], *id = NULL;
 
     if (labels == NULL) {

@@ -217,8 +217,8 @@ test_local(void)
     bool local = false;
 
     for (int i = 0; i < 2; i++) {
-        MUST(ops->runtime_mount(engine, &forever, bundle, TEST_IMAGE, &mount,
-                                &local, &err));
+        MUST(ops->runtime_mount(engine, &forever, bundle, TEST_IMAGE,
+                                test_labels, &mount, &local, &err));
         assert(local && mount.type == LEV_MOUNT_BIND && mount.read_only);
         assert(strcmp(mount.source, bundle) == 0);
         assert(strcmp(mount.target, "/lev") == 0);
@@ -258,8 +258,8 @@ fill(struct lev_engine *far)
     bool local = true;
 
     snprintf(volume, sizeof(volume), "levrt-runtime-%s", base);
-    MUST(ops->runtime_mount(far, &forever, bundle, TEST_IMAGE, &mount, &local,
-                            &err));
+    MUST(ops->runtime_mount(far, &forever, bundle, TEST_IMAGE, test_labels,
+                            &mount, &local, &err));
     assert(!local && mount.type == LEV_MOUNT_VOLUME && mount.read_only);
     assert(strcmp(mount.source, volume) == 0);
     expect_bundle(&mount);
@@ -329,8 +329,8 @@ test_volume_busy(void)
     spec.name = name;
     _cleanup_free_ char *id = create(&spec);
     brief = lev_scope_within(&forever, 2 * LEV_SECOND);
-    assert(ops->runtime_mount(far, &brief, bundle, TEST_IMAGE, &mount, &local,
-                              &err) == -1);
+    assert(ops->runtime_mount(far, &brief, bundle, TEST_IMAGE, test_labels,
+                              &mount, &local, &err) == -1);
     expect_error(&err, LEV_E_TIMEOUT, name);
     snprintf(path, sizeof(path), "/containers/%s/json", id);
     assert(raw("GET", path) == 200);
