@@ -98,7 +98,8 @@ lev_run_create(struct lev_session *session, struct lev_run_spec *spec,
                struct lev_error *err)
 {
     struct lev_run *run = calloc(1, sizeof(*run));
-    char name[25], dir[512];
+    _cleanup_free_ char *dir = NULL;
+    char name[25];
 
     if (run == NULL) {
         lev_run_spec_free(spec);
@@ -116,6 +117,7 @@ lev_run_create(struct lev_session *session, struct lev_run_spec *spec,
     run->result.peak_memory = -1;
     run->result.phase = run->phase = "engine";
     lev_cancel_init(&run->cancel, NULL);
+    lev_cancel_init(&run->bringing_up, &run->cancel);
     lev_cancel_init(&run->hurry, NULL);
     lev_event_init(&run->services_ready);
     lev_event_init(&run->services_gone);
@@ -124,8 +126,12 @@ lev_run_create(struct lev_session *session, struct lev_run_spec *spec,
     for (int i = 0; i < 12; i++) {
         snprintf(name + 2 * i, 3, "%02x", spec->doc_id[i]);
     }
-    snprintf(dir, sizeof(dir), "%s/logs",
-             lev_session_config(session)->data_dir);
+    if (asprintf(&dir, "%s/logs", lev_session_config(session)->data_dir) < 0) {
+        dir = NULL;
+        lev_run_unref(run);
+        lev_error_nomem(err, "run");
+        return NULL;
+    }
     if (lev_runlog_init(&run->log, dir, name, err) < 0) {
         lev_run_unref(run);
         return NULL;
@@ -164,6 +170,7 @@ lev_run_unref(struct lev_run *run)
     lev_event_deinit(&run->services_gone);
     lev_event_deinit(&run->services_ready);
     lev_cancel_deinit(&run->hurry);
+    lev_cancel_deinit(&run->bringing_up);
     lev_cancel_deinit(&run->cancel);
     lev_session_unref(run->session);
     free(run);
@@ -330,9 +337,9 @@ remove_rest(struct lev_run *run)
     }
 }
 
-/* Whatever happened: nothing of the run is there afterwards. */
+/* It does not run any more, and what was to be heard of it has been. */
 static void
-tear_down(struct lev_run *run)
+end_process(struct lev_run *run)
 {
     if (run->process != NULL && !run->process_ended && run->start_time != 0) {
         stop_process(run);
@@ -348,6 +355,13 @@ tear_down(struct lev_run *run)
     if (run->process != NULL) {
         run->ops->detach(lev_steal(run->process));
     }
+    lev_run_output_end(run);
+}
+
+/* Whatever happened: nothing of the run is there afterwards. */
+static void
+tear_down(struct lev_run *run)
+{
     if (run->id != NULL) {
         remove_container(run);
     }
@@ -358,7 +372,6 @@ tear_down(struct lev_run *run)
     if (run->site != NULL) {
         remove_rest(run);
     }
-    lev_run_output_end(run);
 }
 
 /* A hurry is about containers; what is known of the run is worth the moment
@@ -437,7 +450,7 @@ static void
 run_thread(void *arg)
 {
     struct lev_run *run = arg;
-    const struct lev_scope scope = {LEV_NEVER, &run->cancel};
+    const struct lev_scope scope = {LEV_NEVER, &run->bringing_up};
     struct lev_error err = {.code = LEV_OK};
     int rc = lev_run_bring_up(run, &scope, &err);
 
@@ -448,8 +461,12 @@ run_thread(void *arg)
         }
         rc = run_main_phase(run, &err);
     }
-    tear_down(run);
+    end_process(run);
     lev_run_judge(run, rc < 0 && !stopped_on_request(run, &err) ? &err : NULL);
+    if (run->as_service != NULL) {
+        lev_service_judged(run->as_service);
+    }
+    tear_down(run);
     record(run);
     finish(run);
 }

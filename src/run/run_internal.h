@@ -42,7 +42,8 @@ struct lev_service {
     struct lev_run *run;   /* of the service */
     struct lev_run *owner; /* whose service it is */
     const char *alias;
-    bool ready, ended; /* owner's mutex */
+    bool ready;             /* owner's mutex */
+    struct lev_error death; /* owner's mutex: what its owner fails with */
 };
 
 struct lev_run {
@@ -57,8 +58,9 @@ struct lev_run {
     unsigned number;
     char name[128];
 
-    struct lev_cancel cancel; /* stop: the scope of bring-up and main */
-    struct lev_cancel hurry;  /* the grace is over */
+    struct lev_cancel cancel;      /* stop: the scope of bring-up and main */
+    struct lev_cancel bringing_up; /* a child of it: or a service has died */
+    struct lev_cancel hurry;       /* the grace is over */
 
     pthread_mutex_t mutex;
     int64_t grace;                      /* mutex */
@@ -105,7 +107,7 @@ struct lev_run {
      * it cannot become 0 between one service's end and the next one's start.
      */
     size_t services_alive;
-    struct lev_event services_ready; /* all are ready, or one ended */
+    struct lev_event services_ready; /* all are ready */
     struct lev_event services_gone;  /* all have ended */
     char *network;                   /* of this run and its services */
     struct lev_service *as_service;  /* this run is one */
@@ -164,6 +166,9 @@ char *lev_run_tail(const struct lev_run *run);
 
 int lev_services_start(struct lev_run *run, const struct lev_scope *scope,
                        struct lev_error *err);
+/* On a service's thread, when it is known how it ended, and before what is
+ * left of it is removed: an owner that is being brought up fails at once. */
+void lev_service_judged(struct lev_service *svc);
 /* -1 when one of them has ended with a failure. */
 int lev_services_check(struct lev_run *run, struct lev_error *err);
 void lev_services_stop(struct lev_run *run);

@@ -20,20 +20,71 @@ service_ready(void *ctx)
 static void
 service_ended(void *ctx)
 {
-    struct lev_service *svc = ctx;
-    struct lev_run *owner = svc->owner;
+    struct lev_run *owner = ((struct lev_service *)ctx)->owner;
 
     pthread_mutex_lock(&owner->mutex);
-    svc->ended = true;
-    if (!svc->ready) {
-        lev_event_set(&owner->services_ready);
-    }
     owner->services_alive--;
     /* Last: the owner may go on, and be gone, from here on. */
     if (owner->services_alive == 0) {
         lev_event_set(&owner->services_gone);
     }
     pthread_mutex_unlock(&owner->mutex);
+}
+
+static void
+describe_death(const struct lev_service *svc, struct lev_error *err)
+{
+    const struct lev_run_result *r = lev_run_result(svc->run);
+
+    if (r->err.code != LEV_OK) {
+        lev_error_set(err, r->err.code, r->err.detail,
+                      "service %s (phase %s): %.500s", svc->alias, r->phase,
+                      r->err.msg);
+    }
+    else {
+        lev_error_set(err, LEV_E_START, 0,
+                      "service %s ended with exit code %d before it was ready",
+                      svc->alias, r->exit_code);
+    }
+    if (r->log_tail != NULL && r->log_tail[0] != '\0') {
+        lev_error_add(err, "its last lines: %.400s", r->log_tail);
+    }
+}
+
+static bool
+was_stopped(struct lev_run *run)
+{
+    bool asked;
+
+    pthread_mutex_lock(&run->mutex);
+    asked = run->stop_asked;
+    pthread_mutex_unlock(&run->mutex);
+    return asked;
+}
+
+void
+lev_service_judged(struct lev_service *svc)
+{
+    struct lev_run *owner = svc->owner;
+    struct lev_error death;
+    bool ready;
+
+    describe_death(svc, &death);
+    pthread_mutex_lock(&owner->mutex);
+    ready = svc->ready;
+    if (ready && lev_run_result(svc->run)->err.code == LEV_OK) {
+        death.code = LEV_OK;
+    }
+    svc->death = death;
+    pthread_mutex_unlock(&owner->mutex);
+    if (death.code == LEV_OK) {
+        return;
+    }
+    lev_cancel_fire(&owner->bringing_up);
+    if (ready && !was_stopped(svc->run)) {
+        lev_log(lev_session_config(owner->session)->log, LEV_WARNING, "lev",
+                "%s has lost a service: %s", owner->name, death.msg);
+    }
 }
 
 static int
@@ -72,33 +123,18 @@ start_one(struct lev_run *run, size_t i, struct lev_error *err)
 int
 lev_services_check(struct lev_run *run, struct lev_error *err)
 {
-    for (size_t i = 0; i < run->services_n; i++) {
-        struct lev_service *svc = &run->services[i];
-        const struct lev_run_result *r = lev_run_result(svc->run);
-        bool ended, ready;
+    size_t n = run->services == NULL ? 0 : run->spec->services_n;
+    int rc = 0;
 
-        pthread_mutex_lock(&run->mutex);
-        ended = svc->ended;
-        ready = svc->ready;
-        pthread_mutex_unlock(&run->mutex);
-        if (!ended || (ready && r->err.code == LEV_OK)) {
-            continue;
+    pthread_mutex_lock(&run->mutex);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        if (run->services[i].death.code != LEV_OK) {
+            *err = run->services[i].death;
+            rc = -1;
         }
-        if (r->err.code != LEV_OK) {
-            bool said = r->log_tail != NULL && r->log_tail[0] != '\0';
-
-            return lev_error_set(err, r->err.code, r->err.detail,
-                                 "service %s (phase %s): %.500s%s%.400s",
-                                 svc->alias, r->phase, r->err.msg,
-                                 said ? "; its last lines: " : "",
-                                 said ? r->log_tail : "");
-        }
-        return lev_error_set(err, LEV_E_START, 0,
-                             "service %s ended with exit code %d before it "
-                             "was ready; its last lines: %.400s",
-                             svc->alias, r->exit_code, r->log_tail);
     }
-    return 0;
+    pthread_mutex_unlock(&run->mutex);
+    return rc;
 }
 
 int
@@ -110,6 +146,10 @@ lev_services_start(struct lev_run *run, const struct lev_scope *scope,
 
     if (n == 0) {
         return 0;
+    }
+    if (run->services != NULL) {
+        return lev_services_check(run,
+                                  err); /* its image was looked at again */
     }
     snprintf(role, sizeof(role), "run-%u", run->number);
     run->network =

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -492,31 +493,109 @@ def test_a_service_that_does_not_start(engine, fault, n):
 
 
 def test_a_service_that_dies_before_the_main_one_runs(engine):
-    engine.images.add("redis:latest")
-    engine.fault("POST /containers/create", after=0.0, times=1)
-    engine.fault("POST /containers/create", stall=True, times=1)
-    dying = Script(exit_code=3, stderr=b"no space left\n")
-    living = Script(hold=True)
-    redis = engine.image_id("redis:latest")
-    engine.script_for = lambda config: (
-        dying if config["Image"] in ("redis:latest", redis) else living
-    )
+    route = "POST /containers/create"
+    engine.fault(route, after=0.0, times=1)
+    engine.fault(route, stall=True, times=1)
+    engine.script = Script(hold=True, stderr=b"no space left\n")
 
     async def main():
-        run = asyncio.create_task(Cr("img", services={"db": Cr("redis")}).done())
-        route = "POST /containers/create"
+        run = asyncio.create_task(Cr("img", services={"db": Cr("img")}).done())
         await asyncio.to_thread(engine.wait_for, lambda: engine.count(route) == 2)
-        records = levrt.Collection(levrt.lev.coll._session, "lev.runs")
-        while not await records.count_documents():  # the last thing of a run
-            await asyncio.sleep(0.005)
+        (db,) = engine.containers.values()
+        db.finish(3)
+        await asyncio.to_thread(engine.wait_for, lambda: not engine.containers)
         engine.release(route)
         with pytest.raises(levrt.TaskFailed) as caught:
             await bounded(run)
         return caught.value
 
     exc = levrt.run(main())
+    assert exc.phase == "create"
     assert "service db" in str(exc)
     assert "no space left" in str(exc)
+    assert engine.count("POST /containers/*/start") == 1
+    assert_nothing_left(engine)
+
+
+def test_a_service_that_dies_is_heard_of_at_once(engine):
+    """While the engine still removes it the others go already."""
+    create, removal = "POST /containers/create", "DELETE /containers/*"
+    for _ in range(2):
+        engine.fault(create, after=0.0, times=1)
+    engine.fault(create, stall=True, times=1)
+    engine.fault(removal, stall=True, times=1)
+    engine.script = Script(hold=True)
+    cr = Cr("img", services={"db": Cr("img"), "web": Cr("img")})
+
+    async def until(route, n):
+        await asyncio.to_thread(engine.wait_for, lambda: engine.count(route) == n)
+
+    async def main():
+        run = asyncio.create_task(cr.done())
+        await until(create, 3)
+        db, _ = engine.containers.values()
+        db.finish(3)
+        await until(removal, 1)
+        engine.release(create)
+        await until("POST /containers/*/kill", 1)
+        engine.release(removal)
+        with pytest.raises(levrt.TaskFailed, match="service (db|web)"):
+            await bounded(run)
+
+    levrt.run(main())
+    assert_nothing_left(engine)
+
+
+def test_a_service_that_is_lost_later(engine, caplog):
+    """The run goes on without it, and says so."""
+    engine.script = Script(hold=True)
+
+    async def main():
+        task = await bounded(Cr("img", services={"db": Cr("img")}).start())
+        db, main = list(engine.containers.values())
+        db.finish(9)
+        await asyncio.to_thread(engine.wait_for, lambda: db.id not in engine.containers)
+        main.finish(0)
+        return task.name, (await bounded(task.done())).run.exit_code
+
+    name, code = levrt.run(main())
+    assert code == 0
+    assert f"{name} has lost a service: service db (phase run): " in caplog.text
+    assert_nothing_left(engine)
+
+
+# ---- labels and names ----
+
+
+@pytest.mark.parametrize("timeout", [None, 3600])
+def test_labels(engine, timeout):
+    before = int(time.time())
+    levrt.run(Cr("img", timeout=timeout).done())
+    (request,) = engine.find("POST /containers/create")
+    labels = request.json["Labels"]
+    assert labels["zone.lev.role"] == "main"
+    assert labels["zone.lev.pid"] == str(os.getpid())
+    if timeout is None:
+        assert "zone.lev.expires" not in labels
+    else:
+        day = 24 * 3600
+        expires = int(labels["zone.lev.expires"]) - before
+        assert timeout + day <= expires < timeout + 2 * day
+    (request,) = engine.find("POST /networks/create")
+    assert request.json["Labels"]["zone.lev.session"] == labels["zone.lev.session"]
+
+
+def test_a_name_that_is_taken(engine):
+    says = r", create: create container mine: .*; give another name=, or remove"
+    engine.script = Script(hold=True)
+
+    async def main():
+        task = await Cr("img", name="mine").start()
+        with pytest.raises(Conflict, match=says):
+            await bounded(Cr("img", name="mine").done())
+        await task.stop()
+
+    levrt.run(main())
     assert_nothing_left(engine)
 
 
