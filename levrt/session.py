@@ -192,6 +192,10 @@ def _script_name() -> str:
     return os.path.splitext(os.path.basename(path))[0] if path else "main"
 
 
+def _runs(n: int) -> str:
+    return "1 run is" if n == 1 else f"{n} runs are"
+
+
 def _abandon_jobs() -> None:
     for job in list(_jobs.values()):
         job.abandon()
@@ -228,11 +232,11 @@ class _Interrupts:
         self.acted = count
         runs = self.job.session.stop(count > 1) if self.job else 0
         if count == 1:
-            _log.warning("interrupted: %d runs are stopped; Ctrl-C kills them", runs)
+            _log.warning("interrupted: %s stopped; Ctrl-C kills now", _runs(runs))
             if self.task is not None:
                 self.task.cancel()
         else:
-            _log.warning("interrupted again: %d runs are killed", runs)
+            _log.warning("interrupted again: %s killed", _runs(runs))
 
 
 @contextlib.contextmanager

@@ -158,7 +158,7 @@ lev_run_put_files(struct lev_run *run, const struct lev_scope *scope,
         const struct lev_run_file *f = &run->spec->files[i];
 
         if (add_file(tar, scope, f, &meta, err) < 0) {
-            return lev_error_wrap(err, "files: %s", f->target);
+            return lev_error_wrap(err, "%s", f->target);
         }
     }
     if (lev_tar_finish(tar, &fd, &size, err) < 0) {
@@ -167,8 +167,7 @@ lev_run_put_files(struct lev_run *run, const struct lev_scope *scope,
     if (run->ops->put(run->engine, scope, id, fd, size, err) < 0) {
         if (err->code == LEV_E_CONFLICT) {
             err->code = LEV_E_START;
-            return lev_error_wrap(err, "files: a target is a directory in the "
-                                       "image");
+            return lev_error_wrap(err, "a target is a directory in the image");
         }
         return -1;
     }

@@ -91,12 +91,9 @@ not_ready(struct lev_run *run, struct lev_error *err)
 static int
 ended_early(struct lev_run *run, struct lev_error *err)
 {
-    _cleanup_free_ char *tail = lev_run_tail(run);
-
     return lev_error_set(err, LEV_E_START, 0,
-                         "it ended with exit code %d before its ports opened; "
-                         "its last lines: %.500s",
-                         run->result.exit_code, tail == NULL ? "" : tail);
+                         "it ended with exit code %d before its ports opened",
+                         run->result.exit_code);
 }
 
 /* Serves until the probe has ended; 1 when the container ended first. */

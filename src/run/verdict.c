@@ -60,7 +60,11 @@ not_started(struct lev_run *run, const char *complaint)
         lev_error_set(&r->err, LEV_E_START, 127,
                       "%s is not in the image %s (exit code 127): %.200s",
                       program, run->spec->image, complaint);
-        r->hint = "check cmd= and the image's entrypoint and PATH";
+        r->hint = run->spec->image_python
+                      ? "@remote(python=\"image\") runs the image's own "
+                        "python3, from its PATH; without it the entry runs on "
+                        "the workflow's Python"
+                      : "check cmd= and the image's entrypoint and PATH";
     }
 }
 
@@ -123,8 +127,15 @@ bad_exit(struct lev_run *run)
                   "be executed or found";
     }
     if (r->exit_code == 137 && !r->oom_killed) {
-        r->hint = "137 is SIGKILL; it was not the kernel's out-of-memory "
-                  "killer";
+        /* Docker with cgroup v1 loses that word at times. */
+        r->hint =
+            run->spec->options != NULL &&
+                    bson_has_field(run->spec->options, "mem_limit")
+                ? "137 is SIGKILL; the engine does not say that it was "
+                  "the kernel's out-of-memory killer, but with mem_limit "
+                  "it is likely"
+                : "137 is SIGKILL; it was not the kernel's "
+                  "out-of-memory killer";
     }
 }
 

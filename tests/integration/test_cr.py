@@ -487,6 +487,7 @@ async def test_a_name_that_is_taken(engine, tools):
         cr = sh(tools, "true", name="taken-already")
         e = await failure(cr, levrt.Conflict)
         assert "taken-already" in str(e)
+        assert "give another name=" in str(e)
         assert e.status == 409
     finally:
         free()

@@ -98,6 +98,17 @@ async def test_a_shell_that_ends_with_127_is_no_start_failure(tools):
     assert "no-such-command: not found" in str(e)
 
 
+async def test_an_image_without_python(tools):
+    @levrt.remote(python="image")
+    def entry():
+        pass
+
+    e = await failure(Cr(tools, entry=entry()), levrt.StartFailed)
+    assert "python3 is not in the image" in str(e)
+    assert 'python="image"' in e.hint
+    assert "cmd=" not in str(e)
+
+
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV"])
 async def test_a_program_that_is_killed(tools, name):
     e = await failure(sh(tools, f"echo last words; kill -{name} $$"), levrt.TaskFailed)
@@ -213,9 +224,14 @@ async def test_an_entry_that_is_killed_for_memory(tools):
             hoard.append(bytes(range(256)) * 4096 * 16)
 
     limit = {"mem_limit": "64m", "memswap_limit": "64m"}
-    e = await failure(Cr(tools, entry=entry(), host_config=limit), levrt.OutOfMemory)
-    assert e.oom_killed
-    assert e.exit_code == 137
+    for _ in range(5):
+        e = await failure(Cr(tools, entry=entry(), host_config=limit), levrt.TaskFailed)
+        assert e.exit_code == 137
+        if e.oom_killed:
+            break
+        # An engine that is slow loses the kernel's word, when there is cgroup v1.
+        assert "with mem_limit it is likely" in e.hint
+    assert type(e) is levrt.OutOfMemory
     assert "mem_limit=64m" in str(e)
     assert "mem_limit" in e.hint
     assert await e.document.get() == {"a": 1}
@@ -315,7 +331,7 @@ async def test_a_file_that_vanished(tools, tmp_path):
         Cr(tools, cmd=["true"], files={"/f": tmp_path / "gone"}), FileNotFoundError
     )
     assert str(tmp_path / "gone") in str(e)
-    assert "files: /f" in str(e)
+    assert ", files: /f: " in str(e)
 
 
 async def test_two_files_with_one_target(tools):
@@ -384,7 +400,7 @@ def test_a_port_that_never_opens(tools, monkeypatch):
         e = await failure(task.start(), levrt.ReadinessTimeout)
         assert e.phase == "readiness"
         assert "port 8000 did not open within 1 s" in str(e)
-        assert "8001, 8002" in str(e)
+        assert "what listens instead: 8001, 8002" in str(e)
 
     levrt.run(main())
 
@@ -398,6 +414,7 @@ def test_a_listener_of_the_host_is_not_the_containers(tools, monkeypatch):
         task = sh(tools, "exec sleep 600", host=True, ports=[port])
         e = await failure(task.start(), levrt.ReadinessTimeout)
         assert f"port {port} did not open" in str(e)
+        assert "what listens instead: nothing" in str(e)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         levrt.run(main(server.getsockname()[1]))
@@ -408,7 +425,19 @@ async def test_a_tool_that_ends_before_its_ports_open(tools):
     e = await failure(cr, levrt.StartFailed)
     assert e.exit_code == 5
     assert "exit code 5 before its ports opened" in str(e)
+    assert str(e).count("its last lines") == 1
     assert "cannot bind" in str(e)
+
+
+async def test_a_service_that_dies_while_others_start(tools):
+    """Its owner does not wait for ports that will not be needed."""
+    dying = sh(tools, "nc -l -p 9; echo no disk >&2; exit 7")
+    script = "until nc bad 9 </dev/null; do sleep 0.1; done; exec sleep 600"
+    main = sh(tools, script, ports=[80], services={"bad": dying})
+    e = await failure(main, levrt.TaskFailed)
+    assert e.phase in ("start", "readiness")
+    assert "service bad" in str(e)
+    assert "no disk" in str(e)
 
 
 async def test_a_service_that_dies_during_bring_up(engine, tools):
