@@ -216,57 +216,98 @@ class Cr:
         name: str | None = None,
     ) -> Cr: ...
     @property
-    def image(self) -> str: ...
-    @property
-    def schema(self) -> str | None: ...
-    @property
-    def host(self) -> bool: ...
-    @property
-    def entry(self) -> RemoteCall | None: ...
-    @property
-    def cmd(self) -> list[str] | None: ...
-    @property
-    def env(self) -> list[str]: ...
-    @property
-    def files(self) -> dict[str, _File]: ...
-    @property
-    def links(self) -> dict[str, str]: ...
-    @property
-    def ports(self) -> list[int]: ...
-    @property
-    def services(self) -> dict[str, Cr]: ...
-    @property
-    def timeout(self) -> float | None: ...
-    @property
-    def check(self) -> bool | list[int]: ...
-    @property
-    def host_config(self) -> dict[str, Any]: ...
-    @property
-    def options(self) -> dict[str, Any]: ...
-    @property
-    def pull(self) -> str: ...
-    @property
-    def engine(self) -> str | None: ...
-    @property
-    def name(self) -> str | None: ...
-    def start(self) -> Op[Task]:
-        """Start a container; returns when it runs and its *ports* accept.
+    def image(self) -> str:
+        """The reference, as it was given."""
 
-        Raises TaskFailed (StartFailed, ReadinessTimeout), EngineError and its
-        children.
+    @property
+    def schema(self) -> str | None:
+        """The collection's name behind the namespace; None: the namespace alone."""
+
+    @property
+    def host(self) -> bool:
+        """Whether it uses the host's network."""
+
+    @property
+    def entry(self) -> RemoteCall | None:
+        """What runs instead of the image's entrypoint: a call of a ``@remote``."""
+
+    @property
+    def cmd(self) -> list[str] | None:
+        """Arguments; None: the image's own."""
+
+    @property
+    def env(self) -> list[str]:
+        """``NAME=value``, one each; a dict that was given too."""
+
+    @property
+    def files(self) -> dict[str, _File]:
+        """By absolute path, normalised; without those given as None."""
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Alias to host."""
+
+    @property
+    def ports(self) -> list[int]:
+        """TCP ports that have to accept before ``start()`` returns."""
+
+    @property
+    def services(self) -> dict[str, Cr]:
+        """Alias to Cr."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds of run time; None: no limit."""
+
+    @property
+    def check(self) -> bool | list[int]:
+        """Whether a non-zero exit raises, or the codes that are accepted besides 0."""
+
+    @property
+    def host_config(self) -> dict[str, Any]:
+        """Create options of docker-py's ``host_config``, as they were given."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Create options of docker-py's ``create_container``, likewise."""
+
+    @property
+    def pull(self) -> str:
+        """``"missing"``, ``"always"`` or ``"never"``."""
+
+    @property
+    def engine(self) -> str | None:
+        """URL of the engine; None: the session's."""
+
+    @property
+    def name(self) -> str | None:
+        """The container's name; None: it is given one."""
+
+    def start(self) -> Op[Task]:
+        """Start a container; the Task, when it runs and its *ports* accept.
+
+        Raises StartFailed or ReadinessTimeout (both TaskFailed) when it does not
+        come to that, EngineError and its children (ImageNotFound, PullError, …)
+        where the engine is why, OSError for a local file that is not there, ValueError
+        for a link that leads nowhere.
+        Cancelling it waits until the container is gone.
         """
 
     def done(self) -> Op[Document]:
-        """Run a container to its end; its document.
+        """Run a container to its end; its Document.
 
-        Raises TaskFailed and its children, EngineError and its children.
+        Raises what start() raises; TaskFailed when it exits with a code that
+        *check* does not accept, OutOfMemory, DeadlineExceeded after *timeout*,
+        RemoteError when the *entry* raises; StoreError and its children. The
+        exception's ``document`` has what was stored until then. Cancelling it
+        waits until the container is gone.
         """
 
     def __await__(self) -> Generator[Any, None, Document]: ...
 
 @final
 class Task:
-    """A run under way."""
+    """A run under way: what ``Cr.start()`` gives. Awaiting it is ``done()``."""
 
     @property
     def id(self) -> int:
@@ -274,24 +315,39 @@ class Task:
 
     @property
     def host(self) -> str:
-        """The container's address on the session's network; "" when it has none."""
+        """The container's address, from every other run of the session.
+
+        It is one of the session's network; with ``host=True`` the network's
+        gateway; "" where the container has none.
+        """
 
     @property
     def name(self) -> str:
         """The container's name."""
 
     def signal(self, signal: str | int = "SIGINT") -> Op[None]:
-        """Send a Unix signal, by name or number, to the main process.
+        """Send a Unix signal to the main process.
 
-        Raises RuntimeError when it has ended.
+        *signal*: a name (``"SIGINT"``, ``"INT"``) or a number. Raises TypeError or
+        ValueError for what is neither, RuntimeError when the process has ended or
+        has not started, EngineError.
         """
 
     def done(self) -> Op[Document]:
-        """Wait for its end; its document. Cancelling this stops the run."""
+        """Wait for its end; its Document, the same one each time.
+
+        Raises as ``Cr.done()`` does. Cancelling this stops the run, and waits until
+        its container is gone; others that wait get TaskFailed with the phase
+        ``"cancelled"``. RuntimeError on another event loop than the run's.
+        """
 
     def __await__(self) -> Generator[Any, None, Document]: ...
     def stop(self, grace: float = 10) -> Op[None]:
-        """Stop it: the stop signal, *grace* seconds, kill. Waits for its end."""
+        """Stop it, and wait for its end: the stop signal, *grace* seconds, kill.
+
+        The signal is the image's (SIGTERM where it names none). Raises ValueError
+        for a negative *grace*. How the run ends is for done() to tell.
+        """
 
     def logs(self) -> AsyncIterator[LogLine]:
         """Its output, line by line, as it comes: ``async for line in …``.
@@ -306,7 +362,10 @@ class Task:
 
 @final
 class Document:
-    """What one run stored."""
+    """What one run has stored: a document of the store, and how the run went.
+
+    The workflow's own is ``lev.doc``, or what ``with lev / "name" as doc`` gives.
+    """
 
     @property
     def coll(self) -> Collection:
@@ -314,7 +373,7 @@ class Document:
 
     @property
     def filter(self) -> dict[str, Any]:
-        """The query that finds it: ``{"_id": …}``."""
+        """The query that finds it: ``{"_id": …}``, a new dict each time."""
 
     @property
     def run(self) -> RunRecord | None:
@@ -327,21 +386,34 @@ class Document:
     ) -> Op[dict[str, Any] | None]:
         """MongoDB's findOne of ``{**query, **filter}``; None when it does not match.
 
-        *projection*: a dict, a list of names, or one name. ``_id`` is left out
-        unless the projection asks for it.
+        *query*: MongoDB's, without the ``_id``. *projection*: a dict, a list of
+        names, or one name. ``_id`` is left out unless the projection asks for it.
+
+        Raises TypeError for arguments of another type, QueryError for what MongoDB
+        refuses, UnsupportedOperation for what the embedded store does not have,
+        StoreError.
         """
 
     def set(
         self, data: Mapping[str, Any] | str | None = None, *args: Any, **kwargs: Any
     ) -> Op[None]:
-        """MongoDB's $set of these keys."""
+        """MongoDB's $set of these keys: ``set({…})``, ``set(a=1)``, ``set("a", 1)``.
+
+        A key with dots sets inside of what is there. Raises TypeError, ValueError
+        or OverflowError, naming the way to it, for what BSON cannot hold and for
+        reserved keys (``_id``, ``_lev``); QueryError where a dotted key leads
+        through something that is no object; DocumentTooLarge above 16 MiB.
+        """
 
     def all(
         self,
         query: Mapping[str, Any] | None = None,
         projection: Mapping[str, Any] | Sequence[str] | str | None = None,
     ) -> Find:
-        """The documents of its collection that match: ``async for``."""
+        """The documents of its collection that match: ``async for``.
+
+        Arguments and errors as Collection.find() has them.
+        """
 
     def logs(self) -> KeptLogs:
         """The container's output that was kept: the newest 32 MiB.

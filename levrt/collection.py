@@ -17,7 +17,7 @@ _Sort: TypeAlias = str | Sequence[str | tuple[str, int]] | Mapping[str, int]
 
 
 class Collection:
-    """A collection of the store, by name."""
+    """A collection of the store, by name; ``doc.coll`` and ``lev.coll`` give it."""
 
     __slots__ = ("_name", "_session")
 
@@ -32,9 +32,10 @@ class Collection:
 
     @property
     def collection_name(self) -> str:
+        """The same as *name*."""
         return self._name
 
-    #: As the published documentation spells it.
+    # As the published documentation spells it.
     collaction_name = collection_name
 
     @property
@@ -66,13 +67,26 @@ class Collection:
         sort: _Sort | None = None,
         batch_size: int = 0,
     ) -> "Find":
-        """The documents that match: ``async for doc in coll.find(…)``."""
+        """The documents that match: ``async for doc in coll.find(…)``.
+
+        *filter* and *projection*: MongoDB's; a projection may be a list of names,
+        or one. *skip*: so many are left out; *limit*: at most so many, 0 for all.
+        *sort*: a key, a mapping, or a list of keys and pairs (key, 1 or -1).
+        *batch_size*: how many are fetched at once, 0 for as many as suit.
+
+        Raises TypeError or ValueError for these; iterating raises QueryError for
+        what MongoDB refuses, UnsupportedOperation for what the embedded store does
+        not have, StoreError.
+        """
         found = Find(self._session, self._name, filter, projection)
         found.skip(skip).limit(limit).batch_size(batch_size)
         return found if sort is None else found.sort(sort)
 
     def count_documents(self, filter: _Query = None) -> Op[int]:
-        """How many documents match."""
+        """How many documents match *filter*; None: how many there are.
+
+        Raises as find_one() does.
+        """
         return self._session.count(self._name, filter)
 
     def __eq__(self, other: object) -> bool:
@@ -111,12 +125,17 @@ class Find:
             raise RuntimeError("the find has begun: it cannot be changed any more")
 
     def sort(self, key_or_list: _Sort, direction: int | None = None) -> Self:
-        """By one key and direction (1, -1), or by a list of keys or pairs."""
+        """By one key and direction (1, -1), or by a list of keys or pairs.
+
+        Raises TypeError or ValueError for anything else, RuntimeError when the
+        find has begun (so do the other three).
+        """
         self._not_begun()
         self._sort = _sort_document(key_or_list, direction)
         return self
 
     def skip(self, skip: int) -> Self:
+        """Leave so many out at the beginning."""
         self._not_begun()
         self._skip = _number("skip", skip)
         return self
@@ -156,7 +175,7 @@ class Find:
         return self._batch.pop()
 
     async def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
-        """The next *length* documents, or all."""
+        """The next *length* documents, or all; see Collection.find() for errors."""
         if length is not None and _number("length", length) == 0:
             raise ValueError("length must be at least 1, or None for all")
         found: list[dict[str, Any]] = []

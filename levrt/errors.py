@@ -43,6 +43,7 @@ class EngineError(LevError):
 
     @property
     def message(self) -> str:
+        """The text."""
         return str(self)
 
 
@@ -185,6 +186,7 @@ class QueryError(StoreError):
 
     @property
     def codeName(self) -> str:  # noqa: N802  (MongoDB's own spelling)
+        """MongoDB's name of the code; ``Location…`` where it has none."""
         return _CODE_NAMES.get(self.code, f"Location{self.code}")
 
 

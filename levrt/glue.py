@@ -45,10 +45,13 @@ __all__ = [
 class RunRecord:
     """How a run went.
 
-    ``exit_code`` is None when its process never ran; ``signal`` is the number of
-    the signal that ended it; ``started`` and ``finished`` are aware datetimes in
-    UTC; ``duration`` is in seconds; ``peak_memory`` in bytes, None where the
-    engine cannot tell.
+    ``image`` is the reference that was run, ``digest`` its digest in the registry
+    (``name@sha256:…``), None for an image that came from none; ``argv`` is the
+    command. ``exit_code`` is None when its process never ran;
+    ``signal`` is the number of the signal that ended it, ``oom`` whether that was
+    the kernel for memory; ``started`` and ``finished`` are aware datetimes in UTC;
+    ``duration`` is in seconds; ``peak_memory`` in bytes, None where the engine
+    cannot tell.
     """
 
     image: str | None
@@ -63,6 +66,7 @@ class RunRecord:
 
     @property
     def duration(self) -> float | None:
+        """Seconds from its start to its end; None where either did not come."""
         if self.started is None or self.finished is None:
             return None
         return (self.finished - self.started).total_seconds()

@@ -47,6 +47,7 @@ class Splitter:
         self._seen = 0  # bytes of output, those that were dropped too
 
     def feed(self, records: bytes) -> Iterator[LogLine]:
+        """The lines that end in these records."""
         at = 0
         while at < len(records):
             stream, ms, length = _HEAD.unpack_from(records, at)

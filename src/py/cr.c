@@ -190,7 +190,8 @@ static PyMethodDef Cr_methods[] = {
 };
 
 static PyGetSetDef Cr_getset[] = {
-#define X(name) {#name, Cr_get, NULL, NULL, (void *)offsetof(Cr, name)},
+#define X(name)                                                               \
+    {#name, Cr_get, NULL, levrt_Cr_##name##_DOC, (void *)offsetof(Cr, name)},
     LEVPY_CR_MEMBERS(X)
 #undef X
         {NULL, NULL, NULL, NULL, NULL},

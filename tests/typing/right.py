@@ -114,6 +114,9 @@ async def read(doc: Document) -> None:
     assert_type(doc.coll, Collection)
     assert_type(doc.run, RunRecord | None)
     assert_type(await doc.logs(), list[LogLine])
+    assert_type(asyncio.create_task(doc.logs()), asyncio.Task[list[LogLine]])
+    async for line in doc.logs():
+        assert_type(line, LogLine)
     assert_type(doc.all({"a": 1}, "a"), Find)
     async for found in doc.all():
         assert_type(found, dict[str, Any])

@@ -11,12 +11,14 @@ import pytest
 
 import levrt
 from levrt import _levrt
+from levrt.logs import KeptLogs
 
 ROOT = Path(__file__).parents[2]
 CHECKED = ROOT / "tests" / "typing"
 
 # Of the C half, what is for the Python half alone.
 INTERNAL = {"Bridge", "Cursor", "Session", "begin", "decode", "encode"}
+GETSETS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,50 @@ def test_exceptions_are_one_tree():
         assert kind.__module__ == "levrt.errors"
     assert issubclass(levrt.DeadlineExceeded, TimeoutError)
     assert issubclass(levrt.UnsupportedOption, ValueError)
+
+
+def public_parts():
+    """Everything that a user may come across, by name."""
+    modules = [levrt.annot, levrt.annot.cats, levrt.bson]
+    found = {
+        name: value
+        for name in levrt.__all__
+        if not isinstance(value := getattr(levrt, name), types.ModuleType)
+    }
+    for module in modules:
+        found |= {f"{module.__name__}.{n}": getattr(module, n) for n in module.__all__}
+    found |= {
+        "Find": type(levrt.Collection(None, "x").find()),
+        "KeptLogs": KeptLogs,
+        "lev": type(levrt.lev),
+        "Namespace": type(levrt.lev / "x"),
+    }
+    return found
+
+
+def undocumented(name, value):
+    if isinstance(value, types.ModuleType) or inspect.isroutine(value):
+        return [] if value.__doc__ else [name]
+    if not inspect.isclass(value) or value.__module__ in ("types", "builtins"):
+        return []  # an instance, or the union of File
+    members = {
+        n: m
+        for n, m in vars(value).items()
+        if not n.startswith("_")
+        and (inspect.isroutine(m) or isinstance(m, (property, *GETSETS)))
+        and n not in getattr(value, "__slots__", ())
+    }
+    missing = [f"{name}.{n}" for n, m in members.items() if not inspect.getdoc(m)]
+    return missing if value.__doc__ else [name, *missing]
+
+
+def test_everything_public_is_documented():
+    missing = [
+        found
+        for name, value in public_parts().items()
+        for found in undocumented(name, value)
+    ]
+    assert missing == []
 
 
 @pytest.mark.parametrize("kind", [levrt.Cr, levrt.Task, levrt.Document, levrt.Op])
