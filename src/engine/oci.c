@@ -164,18 +164,33 @@ make_dirs(const char *path, mode_t mode, struct lev_error *err)
     }
 }
 
+/* What lies below every image: where tools of old look for mounts, as Docker
+ * has it. An image's own /etc comes before. */
 static int
-make_store(struct lev_oci *o, struct lev_error *err)
+make_lowest(const struct lev_oci *o, struct lev_error *err)
 {
     char path[LEV_OCI_PATH_MAX];
 
+    snprintf(path, sizeof(path), "%s/empty/etc", o->dir);
+    if (make_dirs(path, 0755, err) < 0) {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "%s/empty/etc/mtab", o->dir);
+    if (symlink("/proc/mounts", path) < 0 && errno != EEXIST) {
+        return lev_error_errno(err, "make %s", path);
+    }
+    return 0;
+}
+
+static int
+make_store(struct lev_oci *o, struct lev_error *err)
+{
     if (make_dirs(o->dir, 0711, err) < 0 ||
         lev_oci_random_hex(o->tag, LEV_TAG_MAX, err) < 0)
     {
         return -1;
     }
-    snprintf(path, sizeof(path), "%s/empty", o->dir);
-    if (make_dirs(path, 0755, err) < 0) {
+    if (make_lowest(o, err) < 0) {
         return -1;
     }
     if (asprintf(&o->cache, "%s/cache", o->dir) < 0) {

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -109,10 +110,28 @@ try_foreign(char **argv)
     _exit(126);
 }
 
+/* posix_spawn(3) of the GNU C library leaves the two signals ignored that it
+ * uses itself, which its own sigaction(2) does not touch. */
+static void
+reset_hidden_signals(void)
+{
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } action = {0};
+
+    syscall(SYS_rt_sigaction, 32, &action, NULL, sizeof(action.mask));
+    syscall(SYS_rt_sigaction, 33, &action, NULL, sizeof(action.mask));
+}
+
 static _Noreturn void
 run_tool(char **argv, const sigset_t *mask)
 {
     int code;
+
+    reset_hidden_signals();
 
     /* A group of its own: a signal to it does not come back to the init. */
     setpgid(0, 0);

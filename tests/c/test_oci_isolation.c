@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "tar.h"
+#include "tree.h"
+
 /* Fields that must be as in Docker, one command each. */
 static const char *const same[] = {
     "grep ^Cap /proc/self/status",
@@ -30,7 +33,24 @@ static const char *const same[] = {
     "cat /proc/keys /proc/timer_list 2>/dev/null",
     "umask",
     "pwd",
+    "grep -E '^Sig(Ign|Blk|Cgt):' /proc/self/status",
+    "cat /proc/self/limits",
+    "env | grep -v ^HOSTNAME= | sort",
+    "readlink /etc/mtab",
+    "ls /proc | grep -v '^[0-9]' | sort",
+    "cat /proc/self/personality /proc/self/loginuid /proc/self/timerslack_ns",
+    "find /dev -type c -o -type b | sort",
+    ("cut -d' ' -f2 /proc/mounts | grep -vE '^/(dev/init|sbin/docker-init)$'"
+     " | sort"),
+    /* Without what the two store layers by, and what a runtime's words for
+     * the same are. */
+    ("grep -E ' (/|/etc/[a-z.]*|/sys/fs/cgroup/[a-z]*) ' /proc/mounts | cut "
+     "-d' ' -f2-4 | sed 's/,lower.*//' | sort"),
 };
+
+/* Each of its own: the inode is not the machine's. */
+static const char *const namespaces[] = {"ipc", "mnt", "net",
+                                         "pid", "uts", "cgroup"};
 
 /* Ways out that are known; each must end with "no". */
 static const char *const escapes[] = {
@@ -50,6 +70,16 @@ static const char *const escapes[] = {
     ("ls -l /proc/self/fd | grep -E '/(proc|sys|var|home|etc)/' && echo out "
      "|| echo no"),
     "echo -1000 > /proc/self/oom_score_adj && echo out || echo no",
+    /* The helper, and whoever else is on the machine, is not to be seen. */
+    "kill -9 1; kill -9 -1; kill -0 1 && echo no",
+    ("for p in /proc/[0-9]*; do grep -E 'reaper|dockerd|systemd' $p/comm "
+     "&& echo out; done; echo no"),
+    "ls /proc/1/root/proc/1/root/var/tmp && echo out; echo no",
+    "echo 1 > /proc/sys/net/ipv4/ip_forward && echo out || echo no",
+    "mount -o remount,rw /proc/sys && echo out || echo no",
+    "umount /proc/sys && echo out || echo no",
+    "echo x > /sys/kernel/uevent_helper && echo out || echo no",
+    "echo x > /dev/init && echo out || echo no",
 };
 
 static char *
@@ -113,6 +143,137 @@ test_escapes(struct oci_fixture *f)
     }
 }
 
+static void
+test_namespaces(struct oci_fixture *f)
+{
+    for (size_t i = 0; i < LEV_ARRAY_LEN(namespaces); i++) {
+        char path[64], own[64] = "", script[80], *text;
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/self/ns/%s", namespaces[i]);
+        n = readlink(path, own, sizeof(own) - 1);
+        assert(n > 0);
+        own[n] = '\0';
+        snprintf(script, sizeof(script), "readlink %s", path);
+        text = run(f, script);
+        assert(strncmp(text, namespaces[i], strlen(namespaces[i])) == 0);
+        assert(strncmp(text, own, (size_t)n) != 0);
+        free(text);
+    }
+}
+
+static void
+must(int rc, const struct lev_error *err)
+{
+    if (rc < 0) {
+        fprintf(stderr, "%s\n", err->msg);
+        abort();
+    }
+}
+
+/* busybox, and /out: a link to `victim`, as far up as it takes. */
+static int
+links_image(const char *victim)
+{
+    const char *busybox = access("/bin/busybox", X_OK) == 0
+                              ? "/bin/busybox"
+                              : "/usr/bin/busybox";
+    const struct lev_tar_meta mode = {.mode = 0755};
+    _cleanup_tar_ struct lev_tar *tar = NULL;
+    struct lev_scope scope = oci_soon();
+    char dir[] = "/tmp/levrt-links-XXXXXX", to[100], path[64];
+    struct lev_error err;
+    uint64_t size;
+    int fd;
+
+    assert(mkdtemp(dir) != NULL);
+    snprintf(to, sizeof(to), "../../../../../../../..%s", victim);
+    snprintf(path, sizeof(path), "%s/out", dir);
+    assert(symlink(to, path) == 0);
+    snprintf(path, sizeof(path), "%s/sh", dir);
+    assert(symlink("/bin/busybox", path) == 0);
+    tar = lev_tar_create(&err);
+    must(lev_tar_add_path(tar, &scope, "/bin/busybox", busybox, 0, 0, &err),
+         &err);
+    must(lev_tar_add_path(tar, &scope, "/", dir, 0, 0, &err), &err);
+    must(lev_tar_add_dir(tar, victim, &mode, &err), &err); /* its own */
+    must(lev_tar_finish(tar, &fd, &size, &err), &err);
+    assert(lseek(fd, 0, SEEK_SET) == 0);
+    must(lev_tree_remove(-1, dir, &err), &err);
+    return fd;
+}
+
+static int
+put_archive(uint64_t *size)
+{
+    const struct lev_tar_meta meta = {.mode = 0644};
+    _cleanup_tar_ struct lev_tar *tar = NULL;
+    struct lev_error err;
+    int fd;
+
+    tar = lev_tar_create(&err);
+    must(lev_tar_add_bytes(tar, "/out/put", "x", 1, &meta, &err), &err);
+    must(lev_tar_finish(tar, &fd, size, &err), &err);
+    return fd;
+}
+
+/* An image whose directories are links to the machine's: what is mounted,
+ * made and put there stays in the container. */
+static void
+test_links(struct oci_fixture *f)
+{
+    static char target[] = "/out/tmpfs", bound[] = "/out/bound";
+    static char source[] = "/usr";
+    static const char config[] = "{\"tmpfs\": {\"/out/other\": \"\"}, "
+                                 "\"working_dir\": \"/out/cwd\"}";
+    char victim[] = "/var/tmp/levrt-victim-XXXXXX", id[72];
+    struct lev_mount mounts[] = {
+        {.type = LEV_MOUNT_TMPFS, .target = target},
+        {.type = LEV_MOUNT_BIND, .source = source, .target = bound}};
+    bson_t *options = bson_new_from_json((const uint8_t *)config, -1, NULL);
+    const char *const links_cmd[] = {
+        "/sh", "-c",
+        "/sh -c 'echo > /out/x; for f in /out/*; do echo $f; done'", NULL};
+    struct lev_container_spec spec = {.name = "links",
+                                      .image = "levrt-test/links:1",
+                                      .cmd = links_cmd,
+                                      .mounts = mounts,
+                                      .mounts_n = 2,
+                                      .options = options};
+    struct lev_scope scope = oci_soon();
+    struct oci_result r;
+    struct lev_error err;
+    char *container;
+    uint64_t size;
+    int fd;
+
+    assert(mkdtemp(victim) != NULL && options != NULL);
+    fd = links_image(victim);
+    must(lev_imagestore_import(lev_oci_of(f->e)->images, &scope, fd,
+                               spec.image, id, &err),
+         &err);
+    close(fd);
+    fd = put_archive(&size);
+    must(f->e->ops->create(f->e, &scope, &spec, &container, &err), &err);
+    must(f->e->ops->put(f->e, &scope, container, fd, size, &err), &err);
+    close(fd);
+    oci_go(f, container, &r);
+    if (strcmp(lev_buf_text(&r.text[0]),
+               "/out/bound\n/out/cwd\n/out/other\n"
+               "/out/put\n/out/tmpfs\n/out/x\n") != 0)
+    {
+        fprintf(stderr, "%s%s\n", lev_buf_text(&r.text[0]),
+                lev_buf_text(&r.text[1]));
+        abort();
+    }
+    oci_result_deinit(&r);
+    assert(f->e->ops->remove(f->e, &scope, container, &err) == 0);
+    free(container);
+    bson_destroy(options);
+    /* Empty: nothing has come here. */
+    assert(rmdir(victim) == 0);
+}
+
 /* A service of the host's on its loopback is not there for containers, with a
  * network or without. */
 static void
@@ -150,6 +311,8 @@ main(void)
 
     oci_fixture_open(&f);
     test_escapes(&f);
+    test_namespaces(&f);
+    test_links(&f);
     test_loopback(&f);
     if (docker != NULL) {
         test_as_docker(&f, docker);
