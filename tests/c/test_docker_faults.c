@@ -335,19 +335,27 @@ test_start(void)
     expect_failure(LEV_E_ENGINE, "start container c1");
 }
 
+struct firing {
+    struct lev_cancel cancel;
+    struct lev_event done; /* the token may go */
+};
+
 static void
 fire(void *arg)
 {
+    struct firing *firing = arg;
+
     scripted_wait(&server, server.requests + 1);
-    lev_cancel_fire(arg);
+    lev_cancel_fire(&firing->cancel);
+    lev_event_set(&firing->done);
 }
 
 /* A start is not cut off by a cancel: not before its time. */
 static void
 test_start_cancelled(void)
 {
-    struct lev_cancel cancel;
-    struct lev_scope scope = {LEV_NEVER, &cancel};
+    struct firing firing;
+    struct lev_scope scope = {LEV_NEVER, &firing.cancel};
     struct lev_process *p;
     struct captured c;
     struct lev_error err;
@@ -358,10 +366,11 @@ test_start_cancelled(void)
     scripted_set(&server, ATTACH, &held);
     scripted_set(&server, WAIT, &held);
     scripted_set(&server, START, &held);
-    lev_cancel_init(&cancel, NULL);
+    lev_cancel_init(&firing.cancel, NULL);
+    lev_event_init(&firing.done);
     p = ops->attach(engine, &forever, "c1", &c.base, &err);
     assert(p != NULL);
-    assert(lev_thread_start("fire", fire, &cancel, &err) == 0);
+    assert(lev_thread_start("fire", fire, &firing, &err) == 0);
     since = lev_now();
     assert(ops->start(p, &scope, &err) == -1);
     expect_error(&err, LEV_E_CANCELLED, "start container c1");
@@ -380,7 +389,9 @@ test_start_cancelled(void)
     expect_error(&err, LEV_E_CANCELLED, "start container c1");
     assert(scripted_count(&server, START) == 0);
     ops->detach(p);
-    lev_cancel_deinit(&cancel);
+    assert(lev_scope_wait(&forever, &firing.done, &err) == 0);
+    lev_event_deinit(&firing.done);
+    lev_cancel_deinit(&firing.cancel);
     captured_deinit(&c);
 }
 
