@@ -18,7 +18,7 @@ static struct lev_accum_list *
 list_of(struct lev_accum *a, struct lev_error *err)
 {
     if (a->list == NULL) {
-        a->list = calloc(1, sizeof(*a->list));
+        a->list = lev_arena_calloc(sizeof(*a->list));
         if (a->list == NULL) {
             lev_error_nomem(err, "accumulator");
             return NULL;

@@ -244,6 +244,17 @@ lev_arena_doc(struct lev_arena *a, const bson_t *doc, bson_type_t type,
     return 0;
 }
 
+void *
+lev_arena_calloc(size_t size)
+{
+    void *p;
+
+    if (posix_memalign(&p, alignof(bson_t), size) != 0) {
+        return NULL;
+    }
+    return memset(p, 0, size);
+}
+
 void
 lev_build_init(struct lev_build *b)
 {

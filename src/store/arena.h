@@ -45,6 +45,10 @@ int lev_arena_text(struct lev_arena *a, const char *text, size_t len,
 int lev_arena_doc(struct lev_arena *a, const bson_t *doc, bson_type_t type,
                   bson_value_t *out, struct lev_error *err);
 
+/* Zeroed memory for a struct that holds a bson_t, which wants to be aligned;
+ * NULL when there is none. free(). */
+void *lev_arena_calloc(size_t size);
+
 /* A document or array under construction. */
 struct lev_build {
     bson_t doc;

@@ -138,17 +138,13 @@ compile_var(struct lev_compile *c, const char *name, size_t len)
     return NULL;
 }
 
+/* An empty part of a path is a name like another here, unlike in stages. */
 static int
 check_path(const struct lev_path *path, struct lev_error *err)
 {
     for (size_t i = 0; i < path->n; i++) {
         const char *name = path->part[i].name;
 
-        if (name[0] == '\0') {
-            return lev_error_set(
-                err, LEV_E_QUERY, i == path->n - 1 && i > 0 ? 40353 : 15998,
-                "expression '$%s': a field's name is empty", path->text);
-        }
         if (name[0] == '$') {
             return lev_error_set(err, LEV_E_QUERY, 16410,
                                  "expression '$%s': a field's name cannot "

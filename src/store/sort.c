@@ -88,10 +88,11 @@ add_key(struct lev_sort *s, const char *name, const bson_value_t *v,
     if (!lev_number_is(v) || !lev_number_truncate(v, &direction) ||
         (direction != 1 && direction != -1))
     {
-        return lev_error_set(err, LEV_E_QUERY,
-                             v->value_type == BSON_TYPE_DOCUMENT ? 15975
-                                                                 : 15974,
-                             "sort '%s': the order must be 1 or -1", name);
+        return lev_error_set(
+            err, LEV_E_QUERY,
+            lev_number_is(v) || v->value_type == BSON_TYPE_DOCUMENT ? 15975
+                                                                    : 15974,
+            "sort '%s': the order must be 1 or -1", name);
     }
     if (lev_path_parse(name, &k->path, err) < 0) {
         return -1;

@@ -235,6 +235,7 @@ const struct lev_store_ops lev_store_sqlite = {
     .update_all = lev_sqlite_update_all,
     .count = lev_sqlite_count,
     .find = lev_sqlite_find,
+    .aggregate = lev_sqlite_aggregate,
     .next = lev_sqlite_next,
     .cursor_close = lev_sqlite_cursor_close,
     .collections = lev_sqlite_collections,

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "aggregate.h"
 #include "match.h"
 #include "project.h"
 #include "sort.h"
@@ -12,8 +13,11 @@
 /* Rows between two looks at the scope. */
 #define ROWS_PER_CHECK 64
 
+/* A find's, or an aggregate's, which has nothing else. */
 struct lev_cursor {
-    struct lev_sqlite *store; /* a reference */
+    struct lev_sqlite *store;        /* a reference */
+    struct lev_aggregate *aggregate; /* NULL: a find's */
+    struct lev_eval ev;              /* of the first batch on */
     char *coll;
     struct lev_match *match;
     struct lev_project *project;
@@ -36,6 +40,8 @@ lev_sqlite_cursor_close(struct lev_cursor *c)
     if (c == NULL) {
         return;
     }
+    lev_aggregate_close(c->aggregate);
+    lev_eval_deinit(&c->ev);
     lev_sorter_destroy(c->sorter);
     lev_sort_destroy(c->sort);
     lev_project_destroy(c->project);
@@ -50,6 +56,7 @@ struct walk {
     struct lev_db *db;
     struct lev_scope scope;
     const struct lev_match *match;
+    struct lev_eval ev; /* of its $expr */
     sqlite3_stmt *rows; /* NULL: no such collection */
     struct lev_buf key;
     int rows_seen;
@@ -62,6 +69,7 @@ walk_deinit(struct walk *w)
         lev_db_resetp(&w->rows);
     }
     lev_buf_deinit(&w->key);
+    lev_eval_deinit(&w->ev);
 }
 #define _cleanup_walk_ _cleanup_(walk_deinit)
 
@@ -98,6 +106,7 @@ walk_init(struct walk *w, struct lev_db *db, const struct lev_scope *scope,
     int rc = lev_db_coll(db, name, &coll, err);
 
     *w = (struct walk){.db = db, .scope = *scope, .match = match};
+    w->ev.scope = &w->scope;
     if (rc <= 0) {
         return rc;
     }
@@ -126,7 +135,7 @@ walk_next(struct walk *w, bson_t *doc, int64_t *seq, long *index,
         if (lev_db_doc(w->db, w->rows, doc, err) < 0) {
             return -1;
         }
-        rc = lev_match_test(w->match, doc, NULL, index, err);
+        rc = lev_match_test(w->match, doc, &w->ev, index, err);
         if (rc != 0) {
             return rc;
         }
@@ -198,6 +207,28 @@ lev_sqlite_find(struct lev_store *store, const struct lev_scope *scope,
     return lev_steal(c);
 }
 
+struct lev_cursor *
+lev_sqlite_aggregate(struct lev_store *store, const struct lev_scope *scope,
+                     const char *coll, const bson_t *pipeline,
+                     struct lev_error *err)
+{
+    _cleanup_(cursor_closep) struct lev_cursor *c = NULL;
+
+    if (lev_sqlite_check(lev_sqlite_of(store), scope, err) < 0 ||
+        lev_sqlite_check_coll(coll, err) < 0)
+    {
+        return NULL;
+    }
+    c = calloc(1, sizeof(*c));
+    if (c == NULL) {
+        lev_error_nomem(err, "cursor");
+        return NULL;
+    }
+    c->store = lev_sqlite_of(lev_store_ref(store));
+    c->aggregate = lev_aggregate_open(store, scope, coll, pipeline, err);
+    return c->aggregate == NULL ? NULL : lev_steal(c);
+}
+
 /* One batch: how much of it there is. */
 struct batch {
     int n, max;
@@ -220,7 +251,7 @@ give(struct lev_cursor *c, struct batch *b, const bson_t *doc, long index,
         c->skip--;
         return 0;
     }
-    if (lev_project_apply(c->project, doc, index, NULL, b->out, err) < 0) {
+    if (lev_project_apply(c->project, doc, index, &c->ev, b->out, err) < 0) {
         return -1;
     }
     b->n++;
@@ -342,6 +373,10 @@ lev_sqlite_next(struct lev_cursor *c, const struct lev_scope *scope, int max,
         return lev_error_set(err, LEV_E_INVALID, 0,
                              "next: max must be ≥ 1, not %d", max);
     }
+    if (c->aggregate != NULL) {
+        return lev_aggregate_next(c->aggregate, scope, max, out, err);
+    }
+    c->ev.scope = scope;
     if (c->ended || next_batch(c, scope, &b, err) == 0) {
         return b.n;
     }

@@ -65,6 +65,11 @@ struct lev_cursor *lev_sqlite_find(struct lev_store *store,
                                    const struct lev_scope *scope,
                                    const struct lev_find *f,
                                    struct lev_error *err);
+struct lev_cursor *lev_sqlite_aggregate(struct lev_store *store,
+                                        const struct lev_scope *scope,
+                                        const char *coll,
+                                        const bson_t *pipeline,
+                                        struct lev_error *err);
 int lev_sqlite_next(struct lev_cursor *cursor, const struct lev_scope *scope,
                     int max, struct lev_buf *out, struct lev_error *err);
 void lev_sqlite_cursor_close(struct lev_cursor *cursor);

@@ -86,6 +86,12 @@ struct lev_store_ops {
                                const struct lev_scope *scope,
                                const struct lev_find *f,
                                struct lev_error *err);
+    /* What a pipeline (an array of stages) makes of a collection: a cursor as
+     * find's, but one whose `next` has failed stays so. */
+    struct lev_cursor *(*aggregate)(struct lev_store *store,
+                                    const struct lev_scope *scope,
+                                    const char *coll, const bson_t *pipeline,
+                                    struct lev_error *err);
     /* The next documents, at most `max` and about 16 MiB, appended to `out` as
      * BSON one after another; how many (0 at the end) or -1: then nothing was
      * appended, and it may be called again. No document comes twice, none is

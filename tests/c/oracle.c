@@ -12,7 +12,7 @@ struct tally {
 
 struct run {
     const struct oracle_backend *backend;
-    struct tally finds, updates;
+    struct tally finds, updates, aggregates;
     bool verbose;
 };
 
@@ -175,16 +175,118 @@ check_update(struct run *r, const bson_t *c, const struct oracle_case *oc)
              &got, &want);
 }
 
+/* Sets come in any order: their arrays are compared sorted. */
+
+static int
+compare_values(const void *a, const void *b)
+{
+    return lev_value_compare(a, b);
+}
+
+static void
+append_sorted(bson_t *out, const char *key, const bson_value_t *array)
+{
+    bson_value_t all[64];
+    bson_iter_t it;
+    bson_t part;
+    size_t n = 0;
+
+    for (bool ok = lev_value_iter(array, &it); ok && bson_iter_next(&it);) {
+        assert(n < LEV_ARRAY_LEN(all));
+        all[n++] = lev_value_of(&it);
+    }
+    qsort(all, n, sizeof(all[0]), compare_values);
+    bson_append_array_begin(out, key, -1, &part);
+    for (size_t i = 0; i < n; i++) {
+        lev_value_append_element(&part, (uint32_t)i, &all[i]);
+    }
+    bson_append_array_end(out, &part);
+}
+
+static bool
+is_listed(const bson_t *names, const char *name)
+{
+    bson_iter_t it;
+
+    for (bson_iter_init(&it, names); bson_iter_next(&it);) {
+        if (strcmp(bson_iter_utf8(&it, NULL), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+sort_sets(const bson_t *names, struct lev_buf *docs)
+{
+    _cleanup_buf_ struct lev_buf sorted = {0};
+
+    for (size_t at = 0; at < docs->len;) {
+        bson_t doc, out = BSON_INITIALIZER;
+        bson_iter_t it;
+        uint32_t len;
+
+        memcpy(&len, docs->data + at, sizeof(len));
+        assert(bson_init_static(&doc, (uint8_t *)docs->data + at, len));
+        for (bson_iter_init(&it, &doc); bson_iter_next(&it);) {
+            bson_value_t v = lev_value_of(&it);
+
+            if (v.value_type == BSON_TYPE_ARRAY &&
+                is_listed(names, bson_iter_key(&it))) {
+                append_sorted(&out, bson_iter_key(&it), &v);
+            }
+            else {
+                bson_append_value(&out, bson_iter_key(&it), -1, &v);
+            }
+        }
+        lev_buf_append(&sorted, bson_get_data(&out), out.len);
+        bson_destroy(&out);
+        at += len;
+    }
+    lev_buf_clear(docs);
+    lev_buf_append(docs, lev_buf_text(&sorted), sorted.len);
+}
+
+static void
+check_aggregate(struct run *r, const bson_t *c, const struct oracle_case *oc)
+{
+    _cleanup_buf_ struct lev_buf got = {0}, want = {0};
+    struct lev_error err = {0};
+    bson_t result, unordered;
+    bson_iter_t it;
+    bool good;
+
+    if (r->backend->aggregate(r->backend->ctx, oc, &got, &err) < 0) {
+        failed(r, &r->aggregates, c, &err);
+        return;
+    }
+    good = bson_iter_init_find(&it, c, "result") && BSON_ITER_HOLDS_ARRAY(&it);
+    if (good && get_doc(c, "result", &result)) {
+        flatten(&result, &want);
+    }
+    if (get_doc(c, "unordered", &unordered)) {
+        sort_sets(&unordered, &got);
+        sort_sets(&unordered, &want);
+    }
+    answered(&r->aggregates, c, good, &got, &want);
+}
+
 static void
 check(struct run *r, const bson_t *c)
 {
     struct oracle_case oc = {.id = get_text(c, "id")};
     const char *kind = get_text(c, "kind");
 
-    if (strcmp(kind, "find") != 0 && strcmp(kind, "update") != 0) {
+    assert(get_doc(c, "docs", &oc.docs));
+    if (strcmp(kind, "aggregate") == 0) {
+        assert(get_doc(c, "pipeline", &oc.pipeline));
+        if (!get_doc(c, "others", &oc.others)) {
+            bson_init(&oc.others);
+        }
+        check_aggregate(r, c, &oc);
         return;
     }
-    assert(get_doc(c, "docs", &oc.docs) && get_doc(c, "query", &oc.query));
+    assert(get_doc(c, "query", &oc.query));
     oc.has_projection = get_doc(c, "projection", &oc.projection);
     oc.has_array_filters = get_doc(c, "array_filters", &oc.array_filters);
     oc.has_sort = get_doc(c, "sort", &oc.sort);
@@ -228,5 +330,6 @@ oracle_run(const struct oracle_backend *b, const char *only)
     fclose(file);
     report("find", &r.finds);
     report("update", &r.updates);
-    return r.finds.wrong + r.updates.wrong;
+    report("aggregate", &r.aggregates);
+    return r.finds.wrong + r.updates.wrong + r.aggregates.wrong;
 }

@@ -18,6 +18,8 @@ struct oracle_case {
     bson_t projection, sort, array_filters;
     bool has_projection, has_sort, has_array_filters, upsert, multi;
     int64_t skip, limit;
+    bson_t pipeline; /* an array */
+    bson_t others;   /* further collections: {name: [documents]} */
 };
 
 struct oracle_counts {
@@ -32,6 +34,9 @@ struct oracle_backend {
     int (*update)(void *ctx, const struct oracle_case *c,
                   struct oracle_counts *counts, struct lev_buf *out,
                   struct lev_error *err);
+    /* The documents that come out of the pipeline. */
+    int (*aggregate)(void *ctx, const struct oracle_case *c,
+                     struct lev_buf *out, struct lev_error *err);
     void *ctx;
 };
 

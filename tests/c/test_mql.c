@@ -2,6 +2,7 @@
 
 #include "match.h"
 #include "oracle.h"
+#include "pipeline.h"
 #include "project.h"
 #include "sort.h"
 #include "update.h"
@@ -181,10 +182,75 @@ update(void *ctx, const struct oracle_case *c, struct oracle_counts *n,
     return rc;
 }
 
+struct aggregate {
+    const struct oracle_case *c;
+    bson_iter_t docs;
+};
+
+static int
+next_doc(void *ctx, const struct lev_scope *scope, bson_t *doc,
+         struct lev_error *err)
+{
+    struct aggregate *a = ctx;
+    bson_value_t v;
+
+    if (!bson_iter_next(&a->docs)) {
+        return 0;
+    }
+    v = lev_value_of(&a->docs);
+    return lev_value_open(&v, doc);
+}
+
+static int
+each_other(void *ctx, const struct lev_scope *scope, const char *coll,
+           lev_pipeline_doc_fn fn, void *fn_ctx, struct lev_error *err)
+{
+    const struct aggregate *a = ctx;
+    bson_value_t list = lev_value_field(&a->c->others, coll);
+    bson_iter_t it;
+
+    for (bool ok = lev_value_iter(&list, &it); ok && bson_iter_next(&it);) {
+        bson_value_t v = lev_value_of(&it);
+        bson_t doc;
+        int rc;
+
+        assert(lev_value_open(&v, &doc));
+        rc = fn(fn_ctx, &doc, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int
+aggregate(void *ctx, const struct oracle_case *c, struct lev_buf *out,
+          struct lev_error *err)
+{
+    static const struct lev_scope forever = {.deadline = LEV_NEVER};
+    _cleanup_pipeline_ struct lev_pipeline *p =
+        lev_pipeline_compile(&c->pipeline, err);
+    struct aggregate a = {.c = c};
+    struct lev_pipeline_io io = {&a, next_doc, each_other};
+    bson_t doc;
+    int rc;
+
+    if (p == NULL) {
+        return -1;
+    }
+    bson_iter_init(&a.docs, &c->docs);
+    lev_pipeline_start(p, &io);
+    while ((rc = lev_pipeline_next(p, &forever, &doc, err)) > 0) {
+        lev_buf_append(out, bson_get_data(&doc), doc.len);
+    }
+    return rc;
+}
+
 int
 main(int argc, char **argv)
 {
-    static const struct oracle_backend memory = {find, update, NULL};
+    static const struct oracle_backend memory = {find, update, aggregate,
+                                                 NULL};
 
     return oracle_run(&memory, argc > 1 ? argv[1] : "") != 0;
 }

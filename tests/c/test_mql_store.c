@@ -8,27 +8,33 @@
 #include <assert.h>
 
 static int
-fill(struct lev_store *st, const struct oracle_case *c, struct lev_error *err)
+fill_coll(struct lev_store *st, const char *coll, const bson_t *list,
+          struct lev_error *err)
 {
     bson_t all[16];
     const bson_t *docs[LEV_ARRAY_LEN(all)];
     bson_iter_t it;
     size_t n = 0;
 
-    for (bson_iter_init(&it, &c->docs); bson_iter_next(&it); n++) {
+    for (bson_iter_init(&it, list); bson_iter_next(&it); n++) {
         bson_value_t v = lev_value_of(&it);
 
         assert(n < LEV_ARRAY_LEN(all) && lev_value_open(&v, &all[n]));
         docs[n] = &all[n];
     }
-    return n == 0 ? 0 : st->ops->insert(st, &forever, c->id, docs, n, err);
+    return n == 0 ? 0 : st->ops->insert(st, &forever, coll, docs, n, err);
 }
 
 static int
-read_all(struct lev_store *st, const struct lev_find *f, struct lev_buf *out,
-         struct lev_error *err)
+fill(struct lev_store *st, const struct oracle_case *c, struct lev_error *err)
 {
-    struct lev_cursor *cursor = st->ops->find(st, &forever, f, err);
+    return fill_coll(st, c->id, &c->docs, err);
+}
+
+static int
+read_cursor(struct lev_store *st, struct lev_cursor *cursor,
+            struct lev_buf *out, struct lev_error *err)
+{
     int n;
 
     if (cursor == NULL) {
@@ -39,6 +45,13 @@ read_all(struct lev_store *st, const struct lev_find *f, struct lev_buf *out,
     } while (n > 0);
     st->ops->cursor_close(cursor);
     return n;
+}
+
+static int
+read_all(struct lev_store *st, const struct lev_find *f, struct lev_buf *out,
+         struct lev_error *err)
+{
+    return read_cursor(st, st->ops->find(st, &forever, f, err), out, err);
 }
 
 static int
@@ -86,10 +99,50 @@ update_in_store(void *ctx, const struct oracle_case *c,
     return read_all(st, &all, out, err);
 }
 
+static int
+aggregate_in(struct lev_store *st, const struct oracle_case *c,
+             struct lev_buf *out, struct lev_error *err)
+{
+    return fill(st, c, err) < 0
+               ? -1
+               : read_cursor(st,
+                             st->ops->aggregate(st, &forever, c->id,
+                                                &c->pipeline, err),
+                             out, err);
+}
+
+/* $lookup names collections: cases that have any get a store of their own. */
+static int
+aggregate_in_store(void *ctx, const struct oracle_case *c, struct lev_buf *out,
+                   struct lev_error *err)
+{
+    struct lev_store *own;
+    bson_iter_t it;
+    int rc = 0;
+
+    if (bson_empty(&c->others)) {
+        return aggregate_in(ctx, c, out, err);
+    }
+    own = store_open(c->id);
+    for (bson_iter_init(&it, &c->others); rc == 0 && bson_iter_next(&it);) {
+        bson_value_t v = lev_value_of(&it);
+        bson_t list;
+
+        assert(lev_value_open(&v, &list));
+        rc = fill_coll(own, bson_iter_key(&it), &list, err);
+    }
+    if (rc == 0) {
+        rc = aggregate_in(own, c, out, err);
+    }
+    lev_store_unref(own);
+    return rc;
+}
+
 int
 main(int argc, char **argv)
 {
-    struct oracle_backend backend = {find_in_store, update_in_store, NULL};
+    struct oracle_backend backend = {find_in_store, update_in_store,
+                                     aggregate_in_store, NULL};
     struct lev_store *st;
     int wrong;
 
