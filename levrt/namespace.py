@@ -113,9 +113,9 @@ class Lev:
         )
         return op
 
-    def update(self, data: Mapping[str, Any]) -> Op[None]:
-        """``set(data)``."""
-        return self.set(data)
+    def update(self, data: Mapping[str, Any], /, **kwargs: Any) -> Op[None]:
+        """``set(data, **kwargs)``."""
+        return self.set(data, **kwargs)
 
     @property
     def doc(self) -> Document:
@@ -137,9 +137,22 @@ class Lev:
         return current_job().session.id
 
     def progress(self, fraction: float, text: str | None = None) -> None:
-        """Log how far the workflow is: *fraction* from 0 to 1."""
-        if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
-            raise ValueError(f"progress must be from 0 to 1, not {fraction!r}")
+        """Log how far the workflow is: *fraction* from 0 to 1.
+
+        Raises TypeError or ValueError for another fraction, as in a container.
+        """
+        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
+            raise TypeError(
+                f"lev.progress: fraction must be a number, not {type(fraction).__name__}"
+            )
+        if not 0 <= fraction <= 1:
+            raise ValueError(
+                f"lev.progress: fraction must be from 0 to 1, not {fraction!r}"
+            )
+        if text is not None and not isinstance(text, str):
+            raise TypeError(
+                f"lev.progress: text must be a str, not {type(text).__name__}"
+            )
         _log.info("progress: %.4g%s", fraction, f" ({text})" if text else "")
 
     def __repr__(self) -> str:

@@ -318,10 +318,10 @@ def test_set_nests_dotted_keys(run):
     async def main():
         await lev.set({"a.b": 1})
         await lev.set({"a.c.d": 2, "e": 3})
-        await lev.update({"a.b": 4})
+        await lev.update({"a.b": 4}, f=5)
         return await lev.doc.get()
 
-    assert run(main()) == {"a": {"b": 4, "c": {"d": 2}}, "e": 3}
+    assert run(main()) == {"a": {"b": 4, "c": {"d": 2}}, "e": 3, "f": 5}
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,21 @@ def test_progress(caplog):
     ]
 
 
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), "0.5", None])
-def test_wrong_progress(wrong):
-    with pytest.raises((ValueError, TypeError), match="progress must be"):
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_progress_out_of_range(wrong):
+    with pytest.raises(ValueError, match="fraction must be from 0 to 1, not"):
         lev.progress(wrong)
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("0.5",), "fraction must be a number, not str"),
+        ((None,), "fraction must be a number, not NoneType"),
+        ((True,), "fraction must be a number, not bool"),
+        ((0.5, 5), "text must be a str, not int"),
+    ],
+)
+def test_progress_of_another_type(args, text):
+    with pytest.raises(TypeError, match=text):
+        lev.progress(*args)
