@@ -142,9 +142,8 @@ class Lev:
         Raises TypeError or ValueError for another fraction, as in a container.
         """
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)):
-            raise TypeError(
-                f"lev.progress: fraction must be a number, not {type(fraction).__name__}"
-            )
+            kind = type(fraction).__name__
+            raise TypeError(f"lev.progress: fraction must be a number, not {kind}")
         if not 0 <= fraction <= 1:
             raise ValueError(
                 f"lev.progress: fraction must be from 0 to 1, not {fraction!r}"
