@@ -307,6 +307,7 @@ test_output(void)
     set(WAIT, "500 Internal Server Error", "{\"message\":\"no wait\"}");
     expect_failure(LEV_E_ENGINE, "attach to container c1: no wait");
     /* Cut inside a frame: all that is known of it is kept. */
+    set_inspect(false);
     set(WAIT, "200 OK", "{\"StatusCode\":3}");
     scripted_set(&server, ATTACH,
                  &(struct scripted_answer){.status = "200 OK",
