@@ -12,7 +12,6 @@
 #define IDLE_SECONDS 3
 #define STACK_SIZE                                                            \
     (512 * 1024) /* address space; pages come as they are used */
-#define STACK_USED (256 * 1024)
 
 struct lev_pool {
     pthread_mutex_t mutex;
@@ -73,15 +72,34 @@ lev_thread_start(const char *name, void (*fn)(void *), void *arg,
     return 0;
 }
 
+/* Where the thread's memory begins. Its size tells nothing: what threads have
+ * of their own lies in it, and a sanitizer's may be most of it. */
+static uintptr_t
+stack_bottom(void)
+{
+    pthread_attr_t attr;
+    void *bottom = NULL;
+    size_t size;
+
+    if (pthread_getattr_np(pthread_self(), &attr) != 0) {
+        return UINTPTR_MAX;
+    }
+    pthread_attr_getstack(&attr, &bottom, &size);
+    pthread_attr_destroy(&attr);
+    return (uintptr_t)bottom;
+}
+
 void
 lev_thread_shrink(void)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t bottom = stack_bottom();
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     uintptr_t end = (here & ~(page - 1)) - page; /* for this call itself */
 
-    /* Within the stack, and deeper than calls go. */
-    (void)madvise((void *)(end - STACK_USED), STACK_USED, MADV_DONTNEED);
+    if (bottom < end) {
+        (void)madvise((void *)bottom, end - bottom, MADV_DONTNEED);
+    }
 }
 
 /* With the mutex held: the next job, or NULL when this thread has to end. */
