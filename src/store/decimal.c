@@ -301,22 +301,27 @@ count_digits(u128 n)
     return digits;
 }
 
-/* Both finite; `a` has the larger exponent. */
+/* Both finite; `a` has the larger exponent. It is made as long as a wide
+ * number can be, so that what then must be cut off `b` only decides the
+ * rounding. */
 static struct lev_decimal
 add_aligned(const struct lev_decimal *a, const struct lev_decimal *b)
 {
-    /* Beyond this distance the smaller number only decides the rounding. */
-    enum { FAR = DIGITS + 6 };
-    int apart = a->exp - b->exp;
-    int shift = a->coef == 0 ? apart : apart > FAR ? FAR : apart;
-    bool more = apart > shift && b->coef != 0;
-    struct wide x = wide_scale(wide_of(a->coef), a->coef == 0 ? 0 : shift);
-    struct wide y = wide_of(apart > shift ? 0 : b->coef);
+    enum { LONGEST = 76 }; /* digits, and one more for a carry */
     const struct wide one = wide_of(1);
+    int apart = a->exp - b->exp;
+    int room = LONGEST - count_digits(a->coef);
+    int shift = a->coef == 0 || apart < room ? apart : room;
+    struct wide x = wide_scale(wide_of(a->coef), a->coef == 0 ? 0 : shift);
+    struct wide y = wide_of(b->coef);
     int exp = a->exp - shift;
-    bool negative = a->negative;
+    bool negative = a->negative, more = false;
     struct wide sum;
 
+    for (int cut_off = apart - shift; cut_off > 0 && !wide_is_zero(&y);
+         cut_off--) {
+        more |= wide_drop_digit(&y) != 0;
+    }
     if (a->negative == b->negative) {
         sum = wide_add(x, &y);
     }
@@ -368,18 +373,21 @@ lev_decimal_mul(struct lev_decimal a, struct lev_decimal b)
                   false);
 }
 
-/* Takes zeros off the end, down to the preferred exponent. */
+/* An exact result: zeros are taken off its end, down to the preferred
+ * exponent, before it is rounded. */
 static struct lev_decimal
-prefer(struct lev_decimal d, int exp)
+settle_exact(bool negative, struct wide coef, int exp, int preferred)
 {
-    while (d.exp < exp && d.coef % 10 == 0 && d.coef != 0) {
-        d.coef /= 10;
-        d.exp++;
+    while (exp < preferred) {
+        struct wide shorter = coef;
+
+        if (wide_drop_digit(&shorter) != 0) {
+            break;
+        }
+        coef = shorter;
+        exp = wide_is_zero(&coef) ? preferred : exp + 1;
     }
-    if (d.coef == 0) {
-        d.exp = exp < EXP_MIN ? EXP_MIN : exp > EXP_MAX ? EXP_MAX : exp;
-    }
-    return d;
+    return settle(negative, coef, exp, false);
 }
 
 struct lev_decimal
@@ -387,7 +395,6 @@ lev_decimal_div(struct lev_decimal a, struct lev_decimal b)
 {
     bool negative = a.negative != b.negative;
     int shift = DIGITS + 2 + count_digits(b.coef) - count_digits(a.coef);
-    struct lev_decimal d;
     struct wide q;
     u128 rest;
 
@@ -404,8 +411,9 @@ lev_decimal_div(struct lev_decimal a, struct lev_decimal b)
     }
     q = wide_scale(wide_of(a.coef), shift);
     q = wide_divide(&q, b.coef, &rest);
-    d = settle(negative, q, a.exp - b.exp - shift, rest != 0);
-    return rest == 0 ? prefer(d, a.exp - b.exp) : d;
+    return rest == 0 ? settle_exact(negative, q, a.exp - b.exp - shift,
+                                    a.exp - b.exp)
+                     : settle(negative, q, a.exp - b.exp - shift, true);
 }
 
 struct lev_decimal
@@ -460,7 +468,6 @@ lev_decimal_sqrt(struct lev_decimal a)
 {
     int shift = 2 * (DIGITS + 1) - count_digits(a.coef);
     int preferred = (a.exp - (a.exp & 1)) / 2;
-    struct lev_decimal d;
     struct wide n;
     u128 root;
     bool more;
@@ -475,8 +482,9 @@ lev_decimal_sqrt(struct lev_decimal a)
     shift -= (a.exp - shift) & 1;
     n = wide_scale(wide_of(a.coef), shift);
     root = wide_root(&n, &more);
-    d = settle(false, wide_of(root), (a.exp - shift) / 2, more);
-    return more ? d : prefer(d, preferred);
+    return more ? settle(false, wide_of(root), (a.exp - shift) / 2, true)
+                : settle_exact(false, wide_of(root), (a.exp - shift) / 2,
+                               preferred);
 }
 
 struct lev_decimal

@@ -72,7 +72,7 @@ eval_add(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
 {
     bson_value_t sum = lev_node_int(0);
     int64_t date = 0;
-    bool dated = false;
+    bool dated = false, first = true;
 
     for (size_t i = 0; i < n->n; i++) {
         bson_value_t v;
@@ -96,7 +96,14 @@ eval_add(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
         if (!lev_number_is(&v)) {
             return not_numeric(n, 14, &v, err);
         }
-        combine(lev_arith_add, &sum, &v, &sum);
+        /* 0 + 1E+3 would be 1000. */
+        if (first) {
+            sum = v;
+        }
+        else {
+            combine(lev_arith_add, &sum, &v, &sum);
+        }
+        first = false;
     }
     if (dated) {
         return move_date(n, date, &sum, out, err);

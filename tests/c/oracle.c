@@ -271,35 +271,48 @@ check_aggregate(struct run *r, const bson_t *c, const struct oracle_case *oc)
     answered(&r->aggregates, c, good, &got, &want);
 }
 
+void
+oracle_take(const bson_t *c, struct oracle_case *oc)
+{
+    *oc = (struct oracle_case){.id = get_text(c, "id"),
+                               .kind = get_text(c, "kind")};
+    assert(get_doc(c, "docs", &oc->docs));
+    if (!get_doc(c, "query", &oc->query)) {
+        bson_init(&oc->query);
+    }
+    if (!get_doc(c, "update", &oc->update)) {
+        bson_init(&oc->update);
+    }
+    if (!get_doc(c, "pipeline", &oc->pipeline)) {
+        bson_init(&oc->pipeline);
+    }
+    if (!get_doc(c, "others", &oc->others)) {
+        bson_init(&oc->others);
+    }
+    oc->has_projection = get_doc(c, "projection", &oc->projection);
+    oc->has_array_filters = get_doc(c, "array_filters", &oc->array_filters);
+    oc->has_sort = get_doc(c, "sort", &oc->sort);
+    oc->skip = get_int(c, "skip");
+    oc->limit = get_int(c, "limit");
+    oc->upsert = get_int(c, "upsert") != 0;
+    oc->multi = get_int(c, "multi") != 0;
+}
+
 static void
 check(struct run *r, const bson_t *c)
 {
-    struct oracle_case oc = {.id = get_text(c, "id")};
-    const char *kind = get_text(c, "kind");
+    struct oracle_case oc;
 
-    assert(get_doc(c, "docs", &oc.docs));
-    if (strcmp(kind, "aggregate") == 0) {
-        assert(get_doc(c, "pipeline", &oc.pipeline));
-        if (!get_doc(c, "others", &oc.others)) {
-            bson_init(&oc.others);
-        }
-        check_aggregate(r, c, &oc);
-        return;
-    }
-    assert(get_doc(c, "query", &oc.query));
-    oc.has_projection = get_doc(c, "projection", &oc.projection);
-    oc.has_array_filters = get_doc(c, "array_filters", &oc.array_filters);
-    oc.has_sort = get_doc(c, "sort", &oc.sort);
-    oc.skip = get_int(c, "skip");
-    oc.limit = get_int(c, "limit");
-    oc.upsert = get_int(c, "upsert") != 0;
-    oc.multi = get_int(c, "multi") != 0;
-    if (strcmp(kind, "find") == 0) {
+    oracle_take(c, &oc);
+    if (strcmp(oc.kind, "find") == 0) {
         check_find(r, c, &oc);
-        return;
     }
-    assert(get_doc(c, "update", &oc.update));
-    check_update(r, c, &oc);
+    else if (strcmp(oc.kind, "update") == 0) {
+        check_update(r, c, &oc);
+    }
+    else {
+        check_aggregate(r, c, &oc);
+    }
 }
 
 static void
@@ -309,25 +322,36 @@ report(const char *kind, const struct tally *t)
            t->unsupported, t->wrong);
 }
 
-int
-oracle_run(const struct oracle_backend *b, const char *only)
+bson_t *
+oracle_read(FILE *file)
 {
-    FILE *file = fopen(LEV_TEST_DATA "/mql-oracle.jsonl", "r");
-    struct run r = {.backend = b, .verbose = getenv("VERBOSE") != NULL};
     char *line = NULL;
     size_t cap = 0;
+    bson_t *c = getline(&line, &cap, file) > 0 ? extjson_parse(line) : NULL;
 
+    free(line);
+    return c;
+}
+
+int
+oracle_run(const struct oracle_backend *b, const char *name, const char *only)
+{
+    _cleanup_buf_ struct lev_buf path = {0};
+    struct run r = {.backend = b, .verbose = getenv("VERBOSE") != NULL};
+    FILE *file;
+    bson_t *c;
+
+    lev_buf_printf(&path, LEV_TEST_DATA "/%s", name);
+    file = fopen(lev_buf_text(&path), "r");
     assert(file != NULL);
-    while (getline(&line, &cap, file) > 0) {
-        bson_t *c = extjson_parse(line);
-
+    while ((c = oracle_read(file)) != NULL) {
         if (strncmp(get_text(c, "id"), only, strlen(only)) == 0) {
             check(&r, c);
         }
         bson_destroy(c);
     }
-    free(line);
     fclose(file);
+    printf("%s\n", name);
     report("find", &r.finds);
     report("update", &r.updates);
     report("aggregate", &r.aggregates);

@@ -10,10 +10,11 @@
 
 #include "buf.h"
 #include <bson/bson.h>
+#include <stdio.h>
 
 struct oracle_case {
-    const char *id;
-    bson_t docs; /* an array */
+    const char *id, *kind; /* "find", "update" or "aggregate" */
+    bson_t docs;           /* an array */
     bson_t query, update;
     bson_t projection, sort, array_filters;
     bool has_projection, has_sort, has_array_filters, upsert, multi;
@@ -40,8 +41,14 @@ struct oracle_backend {
     void *ctx;
 };
 
-/* Runs all cases, or those whose id begins with `only`; how many were wrong.
+/* Runs all cases of a file below tests/data, or those whose id begins with
+ * `only`; how many were wrong.
  * VERBOSE in the environment names those that are not supported. */
-int oracle_run(const struct oracle_backend *b, const char *only);
+int oracle_run(const struct oracle_backend *b, const char *file,
+               const char *only);
+/* What a line of such a file asks; borrows from `c`. */
+void oracle_take(const bson_t *c, struct oracle_case *oc);
+/* The next line of it, to be destroyed; NULL at the end. */
+bson_t *oracle_read(FILE *file);
 
 #endif

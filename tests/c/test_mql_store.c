@@ -143,13 +143,15 @@ main(int argc, char **argv)
 {
     struct oracle_backend backend = {find_in_store, update_in_store,
                                      aggregate_in_store, NULL};
+    const char *only = argc > 1 ? argv[1] : "";
     struct lev_store *st;
     int wrong;
 
     dir_make();
     st = store_open("mql.db");
     backend.ctx = st;
-    wrong = oracle_run(&backend, argc > 1 ? argv[1] : "");
+    wrong = oracle_run(&backend, "mql-oracle.jsonl", only) +
+            oracle_run(&backend, "mql-more.jsonl", only);
     lev_store_unref(st);
     dir_remove();
     return wrong != 0;
