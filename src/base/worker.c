@@ -20,6 +20,7 @@ struct lev_pool {
     struct lev_job *head, **tail;
     unsigned max, threads, idle, queued;
     bool closing;
+    bool left; /* closing, and the last thread frees it */
     pid_t pid;
 };
 
@@ -134,10 +135,20 @@ next_job(struct lev_pool *pool)
 }
 
 static void
+pool_free(struct lev_pool *pool)
+{
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->gone);
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+}
+
+static void
 pool_main(void *arg)
 {
     struct lev_pool *pool = arg;
     struct lev_job *job;
+    bool last;
 
     pthread_mutex_lock(&pool->mutex);
     while ((job = next_job(pool)) != NULL) {
@@ -145,9 +156,12 @@ pool_main(void *arg)
         job->run(job);
         pthread_mutex_lock(&pool->mutex);
     }
-    pool->threads--;
+    last = --pool->threads == 0 && pool->left;
     pthread_cond_broadcast(&pool->gone);
     pthread_mutex_unlock(&pool->mutex);
+    if (last) {
+        pool_free(pool);
+    }
 }
 
 struct lev_pool *
@@ -178,19 +192,76 @@ lev_pool_destroy(struct lev_pool *pool)
     if (pool == NULL) {
         return;
     }
-    if (pool->pid == getpid()) {
-        pthread_mutex_lock(&pool->mutex);
-        pool->closing = true;
-        pthread_cond_broadcast(&pool->work);
-        while (pool->threads > 0) {
-            pthread_cond_wait(&pool->gone, &pool->mutex);
-        }
-        pthread_mutex_unlock(&pool->mutex);
-        pthread_cond_destroy(&pool->work);
-        pthread_cond_destroy(&pool->gone);
-        pthread_mutex_destroy(&pool->mutex);
+    if (pool->pid != getpid()) {
+        free(pool);
+        return;
     }
-    free(pool);
+    pthread_mutex_lock(&pool->mutex);
+    pool->closing = true;
+    pthread_cond_broadcast(&pool->work);
+    while (pool->threads > 0) {
+        pthread_cond_wait(&pool->gone, &pool->mutex);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    pool_free(pool);
+}
+
+void
+lev_pool_leave(struct lev_pool *pool)
+{
+    bool last;
+
+    if (pool == NULL) {
+        return;
+    }
+    if (pool->pid != getpid()) {
+        free(pool);
+        return;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    pool->closing = pool->left = true;
+    last = pool->threads == 0;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    if (last) {
+        pool_free(pool);
+    }
+}
+
+static int
+check_process(const struct lev_pool *pool, struct lev_error *err)
+{
+    if (pool->pid == getpid()) {
+        return 0;
+    }
+    return lev_error_set(err, LEV_E_STATE, 0,
+                         "levrt was used in process %d, of which this is a "
+                         "fork: its threads are not here; start levrt anew in "
+                         "the child, or use spawn",
+                         (int)pool->pid);
+}
+
+/* With the mutex held. */
+static void
+enqueue(struct lev_pool *pool, struct lev_job *job)
+{
+    job->next = NULL;
+    *pool->tail = job;
+    pool->tail = &job->next;
+    pool->queued++;
+    pthread_cond_signal(&pool->work);
+}
+
+/* With the mutex held. */
+static int
+add_thread(struct lev_pool *pool, struct lev_error *err)
+{
+    pool->threads++;
+    if (lev_thread_start("lev-worker", pool_main, pool, err) < 0) {
+        pool->threads--;
+        return -1;
+    }
+    return 0;
 }
 
 int
@@ -199,33 +270,42 @@ lev_pool_submit(struct lev_pool *pool, struct lev_job *job,
 {
     int rc = 0;
 
-    if (pool->pid != getpid()) {
-        return lev_error_set(err, LEV_E_STATE, 0,
-                             "levrt was used in process %d, of which this is "
-                             "a fork: its threads are not here; start levrt "
-                             "anew in the child, or use spawn",
-                             (int)pool->pid);
+    if (check_process(pool, err) < 0) {
+        return -1;
     }
     pthread_mutex_lock(&pool->mutex);
-    job->next = NULL;
-    *pool->tail = job;
-    pool->tail = &job->next;
-    pool->queued++;
-    pthread_cond_signal(&pool->work);
+    enqueue(pool, job);
     /* An idle thread that was signalled counts as idle until it runs: compare
-     * with the whole queue, or a job could wait behind a long one. */
-    if (pool->queued > pool->idle && pool->threads < pool->max) {
-        pool->threads++;
-        if (lev_thread_start("lev-worker", pool_main, pool, err) < 0) {
-            pool->threads--;
-            /* With other threads alive the job only waits longer. */
-            if (pool->threads == 0) {
-                pool->head = NULL;
-                pool->tail = &pool->head;
-                pool->queued = 0;
-                rc = -1;
-            }
-        }
+     * with the whole queue, or a job could wait behind a long one. With other
+     * threads alive the job of a thread that does not start only waits longer.
+     */
+    if (pool->queued > pool->idle && pool->threads < pool->max &&
+        add_thread(pool, err) < 0 && pool->threads == 0)
+    {
+        pool->head = NULL;
+        pool->tail = &pool->head;
+        pool->queued = 0;
+        rc = -1;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return rc;
+}
+
+int
+lev_pool_start(struct lev_pool *pool, struct lev_job *job,
+               struct lev_error *err)
+{
+    int rc = 0;
+
+    if (check_process(pool, err) < 0) {
+        return -1;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    if (pool->queued >= pool->idle) {
+        rc = add_thread(pool, err);
+    }
+    if (rc == 0) {
+        enqueue(pool, job);
     }
     pthread_mutex_unlock(&pool->mutex);
     return rc;

@@ -26,6 +26,14 @@ struct lev_pool *lev_pool_create(unsigned max_threads, struct lev_error *err);
 void lev_pool_destroy(struct lev_pool *pool);
 int lev_pool_submit(struct lev_pool *pool, struct lev_job *job,
                     struct lev_error *err);
+/* The same for a job that lasts: it gets a thread of its own at once, an idle
+ * one or a new one, whatever the limit is; fails where there is none to be
+ * had. */
+int lev_pool_start(struct lev_pool *pool, struct lev_job *job,
+                   struct lev_error *err);
+/* As lev_pool_destroy(), but waits for nothing: the last thread frees it, so
+ * that a job may be who calls this. NULL is fine. */
+void lev_pool_leave(struct lev_pool *pool);
 
 /* A detached thread called `name` (15 bytes are shown) that runs fn(arg). */
 int lev_thread_start(const char *name, void (*fn)(void *), void *arg,

@@ -447,13 +447,15 @@ stopped_on_request(struct lev_run *run, const struct lev_error *err)
 }
 
 static void
-run_thread(void *arg)
+run_thread(struct lev_job *job)
 {
-    struct lev_run *run = arg;
+    struct lev_run *run = lev_container_of(job, struct lev_run, job);
     const struct lev_scope scope = {LEV_NEVER, &run->bringing_up};
     struct lev_error err = {.code = LEV_OK};
-    int rc = lev_run_bring_up(run, &scope, &err);
+    int rc;
 
+    pthread_setname_np(pthread_self(), "lev-run");
+    rc = lev_run_bring_up(run, &scope, &err);
     if (rc == 0) {
         lev_thread_shrink();
         if (run->callbacks.ready != NULL) {
@@ -469,6 +471,7 @@ run_thread(void *arg)
     tear_down(run);
     record(run);
     finish(run);
+    pthread_setname_np(pthread_self(), "lev-worker");
 }
 
 static bool
@@ -500,7 +503,9 @@ lev_run_start(struct lev_run *run, struct lev_error *err)
     run->member.stop = member_stop;
     lev_session_join(run->session, &run->member);
     lev_run_ref(run);
-    if (lev_thread_start("lev-run", run_thread, run, err) < 0) {
+    run->job.run = run_thread;
+    if (lev_pool_start(lev_session_threads(run->session), &run->job, err) < 0)
+    {
         lev_session_part(run->session, &run->member);
         lev_run_unref(run);
         return -1;

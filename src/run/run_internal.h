@@ -21,6 +21,7 @@
 #include "run.h"
 #include "runlog.h"
 #include "words.h"
+#include "worker.h"
 
 #define LEV_TAIL_SIZE 4096
 #define LEV_LINE_MAX 4096
@@ -51,6 +52,7 @@ struct lev_run {
     struct lev_run_spec *spec;
     struct lev_run_callbacks callbacks;
     struct lev_member member;
+    struct lev_job job; /* of its thread */
     struct lev_site *site;
     const struct lev_engine_ops *ops; /* the site's engine's */
     struct lev_engine *engine;

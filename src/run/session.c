@@ -111,7 +111,8 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
     lev_gate_init(&s->bundle_gate);
     s->pid = getpid();
     read_boot(s->boot);
-    if (copy_config(&s->config, config, err) < 0 ||
+    s->threads = lev_pool_create(0, err);
+    if (s->threads == NULL || copy_config(&s->config, config, err) < 0 ||
         lev_random_hex(s->id, sizeof(s->id) - 1, err) < 0)
     {
         lev_session_unref(s);
@@ -156,6 +157,8 @@ lev_session_unref(struct lev_session *s)
     lev_peers_free(s->peers);
     lev_store_unref(s->store);
     remove_dir(s);
+    /* A run's thread may have had the last reference. */
+    lev_pool_leave(s->threads);
     free(s->bundle);
     lev_closep(&s->bundle_lock);
     if (s->config.log != NULL && s->config.log->destroy != NULL) {
@@ -174,6 +177,12 @@ const struct lev_session_config *
 lev_session_config(const struct lev_session *s)
 {
     return &s->config;
+}
+
+struct lev_pool *
+lev_session_threads(struct lev_session *s)
+{
+    return s->threads;
 }
 
 const char *

@@ -12,6 +12,7 @@
 #include "engine.h"
 #include "images.h"
 #include "store.h"
+#include "worker.h"
 
 struct lev_session;
 
@@ -56,6 +57,8 @@ lev_session_config(const struct lev_session *s);
 const char *lev_session_id(const struct lev_session *s); /* 24 hex digits */
 /* The next container's number: 1, 2, … */
 unsigned lev_session_number(struct lev_session *s);
+/* Of its runs: one that has ended has warmed a thread for the next one. */
+struct lev_pool *lev_session_threads(struct lev_session *s);
 /* A directory of this session, mode 0700, removed when it closes. */
 const char *lev_session_dir(struct lev_session *s, struct lev_error *err);
 

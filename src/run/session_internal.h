@@ -25,6 +25,7 @@ struct lev_session {
     pid_t pid; /* whose session it is */
     atomic_int refs;
     atomic_uint numbers;
+    struct lev_pool *threads;
     /* Who opens engine or network, store, bundle: a daemon that does not
      * answer must not keep anybody from the store. */
     struct lev_gate site_gate, store_gate, bundle_gate;

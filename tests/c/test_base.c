@@ -195,6 +195,85 @@ test_pool(void)
     lev_compq_destroy(queue);
 }
 
+#define LASTING 20
+
+struct lasting {
+    struct lev_job job;
+    pthread_barrier_t *barrier;
+};
+
+static void
+lasting_job(struct lev_job *job)
+{
+    struct lasting *l = lev_container_of(job, struct lasting, job);
+
+    /* Passed when all of them run at once, and only then. */
+    pthread_barrier_wait(l->barrier);
+}
+
+struct short_job {
+    struct lev_job job;
+    struct lev_pool *leave; /* or NULL */
+    pthread_t thread;
+    struct lev_event done;
+};
+
+static void
+run_short(struct lev_job *job)
+{
+    struct short_job *sj = lev_container_of(job, struct short_job, job);
+
+    sj->thread = pthread_self();
+    lev_pool_leave(sj->leave);
+    lev_event_set(&sj->done);
+}
+
+static pthread_t
+start_short(struct lev_pool *pool, bool leave)
+{
+    struct short_job sj = {.job.run = run_short, .leave = leave ? pool : NULL};
+    const struct lev_scope soon = {lev_now() + 5 * LEV_SECOND, NULL};
+    struct lev_error err;
+
+    lev_event_init(&sj.done);
+    assert(lev_pool_start(pool, &sj.job, &err) == 0);
+    assert(lev_scope_wait(&soon, &sj.done, &err) == 0);
+    lev_event_deinit(&sj.done);
+    return sj.thread;
+}
+
+/* Each has a thread at once, although the limit is none; threads are used
+ * again; and a job may be the last user of its pool. */
+static void
+test_pool_start(void)
+{
+    struct lasting all[LASTING] = {0};
+    struct lev_error err;
+    struct lev_pool *pool = lev_pool_create(0, &err);
+    pthread_barrier_t barrier;
+    pthread_t last;
+    bool again = false;
+
+    assert(pool != NULL);
+    assert(pthread_barrier_init(&barrier, NULL, LASTING + 1) == 0);
+    for (int i = 0; i < LASTING; i++) {
+        all[i].job.run = lasting_job;
+        all[i].barrier = &barrier;
+        assert(lev_pool_start(pool, &all[i].job, &err) == 0);
+    }
+    pthread_barrier_wait(&barrier);
+    last = start_short(pool, false);
+    for (int i = 0; i < 1000 && !again; i++) {
+        pthread_t thread = start_short(pool, false);
+
+        again = pthread_equal(thread, last);
+        last = thread;
+    }
+    assert(again);
+    start_short(pool, true);
+    pthread_barrier_destroy(&barrier);
+}
+
 int
 main(void)
 {
@@ -203,5 +282,6 @@ main(void)
     test_utf8();
     test_scope();
     test_pool();
+    test_pool_start();
     return 0;
 }
