@@ -120,6 +120,12 @@ int lev_docker_image_inspect(struct lev_engine *e,
 const char *lev_docker_image_empty(struct lev_engine *e,
                                    const struct lev_scope *scope,
                                    struct lev_error *err);
+/* Writes what `docker save` gives of an image to `fd`; fails with PULL when
+ * nothing came for `stall` nanoseconds, IMAGE_NOT_FOUND. docker_save.c */
+int lev_docker_image_save(struct lev_engine *e, const struct lev_scope *scope,
+                          const char *ref, int fd, int64_t stall,
+                          lev_pull_progress *progress, void *ctx,
+                          struct lev_error *err);
 int lev_docker_image_remove(struct lev_engine *e,
                             const struct lev_scope *scope, const char *ref,
                             struct lev_error *err);

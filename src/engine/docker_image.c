@@ -19,7 +19,16 @@ check_ref(const char *ref, struct lev_error *err)
 {
     _cleanup_imageref_ struct lev_imageref parsed = {0};
 
-    return lev_imageref_parse(ref, NULL, &parsed, err);
+    if (lev_imageref_parse(ref, NULL, &parsed, err) < 0) {
+        return -1;
+    }
+    if (parsed.of_daemon) {
+        return lev_error_set(err, LEV_E_INVALID, 0,
+                             "image '%.200s': this engine is a Docker itself: "
+                             "leave " LEV_OF_DAEMON " out",
+                             ref);
+    }
+    return 0;
 }
 
 /* What is looked at here of an image's description. */

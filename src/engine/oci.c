@@ -255,6 +255,7 @@ oci_destroy(struct lev_engine *e)
     lev_oci_networks_free(o->networks);
     lev_imagestore_close(o->images);
     pthread_mutex_destroy(&o->mutex);
+    lev_discover_deinit(&o->docker);
     free(o->docker_config);
     lev_strv_free(o->mirrors);
     free(o->dir);
@@ -300,7 +301,8 @@ open_all(struct lev_oci *o, const struct lev_engine_config *config,
             return lev_error_nomem(err, "mirrors");
         }
     }
-    if (choose_dir(o, o->base.url, err) < 0 || find_runtime(o, err) < 0 ||
+    if (lev_discover_from_env(&o->docker, NULL, NULL, err) < 0 ||
+        choose_dir(o, o->base.url, err) < 0 || find_runtime(o, err) < 0 ||
         find_program(bin, "lev-reaper", &o->reaper, err) < 0 ||
         find_program(bin, "lev-launcher", &o->init, err) < 0 ||
         make_store(o, err) < 0 || take_info(o, scope, err) < 0)

@@ -19,6 +19,7 @@
 #ifndef LEV_OCI_H
 #define LEV_OCI_H
 
+#include "discover.h"
 #include "engine.h"
 #include "helper.h"
 #include "imagestore.h"
@@ -72,6 +73,7 @@ struct lev_oci {
     char *docker_config;
     char **mirrors; /* or NULL */
     bool is_crun;
+    struct lev_discover docker; /* for images of a Docker on this machine */
     struct lev_imagestore *images;
     struct lev_helper *helper;
     pthread_mutex_t mutex; /* all below */

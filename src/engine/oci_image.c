@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "docker.h"
 #include "imageref.h"
 #include "registry.h"
 
@@ -14,7 +15,8 @@ lev_oci_image_get(struct lev_oci *o, const struct lev_scope *scope,
                   const char *ref, struct lev_stored_image *image,
                   struct lev_error *err)
 {
-    return lev_imagestore_get(o->images, scope, ref, image, err);
+    return lev_imagestore_get(o->images, scope, lev_imageref_plain(ref), image,
+                              err);
 }
 
 /* What an image does not tell is NULL to the engine's users. */
@@ -77,6 +79,63 @@ lev_oci_image_inspect(struct lev_engine *e, const struct lev_scope *scope,
     return image->id == NULL ? lev_error_nomem(err, "image") : 0;
 }
 
+/* ---- of a Docker on this machine ---- */
+
+static struct lev_engine *
+open_docker(struct lev_oci *o, const struct lev_scope *scope,
+            struct lev_error *err)
+{
+    struct lev_discover from = o->docker; /* as if LEVRT_ENGINE were not */
+    struct lev_engine *e;
+
+    from.lev_engine = NULL;
+    e = lev_discover_open(&from, o->base.log, scope, err);
+    if (e == NULL || e->ops == &lev_engine_docker) {
+        return e;
+    }
+    lev_engine_unref(e);
+    lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
+                  "no Docker answers on this machine: start it, or name it "
+                  "with DOCKER_HOST");
+    return NULL;
+}
+
+static int
+load_saved(struct lev_oci *o, const struct lev_scope *scope, int fd,
+           const char *ref, struct lev_error *err)
+{
+    _cleanup_buf_ struct lev_buf loaded = {0};
+
+    if (lseek(fd, 0, SEEK_SET) < 0) {
+        return lev_error_errno(err, "archive of an image");
+    }
+    return lev_imagestore_load(o->images, scope, fd, ref, &loaded, err);
+}
+
+static int
+pull_of_daemon(struct lev_oci *o, const struct lev_scope *scope,
+               const char *ref, int64_t stall, lev_pull_progress *progress,
+               void *ctx, struct lev_error *err)
+{
+    const char *plain = lev_imageref_plain(ref);
+    _cleanup_close_ int fd =
+        open(o->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    struct lev_engine *docker;
+    int rc;
+
+    if (fd < 0) {
+        return lev_error_errno(err, "%s", o->dir);
+    }
+    docker = open_docker(o, scope, err);
+    rc = docker == NULL ? -1
+                        : lev_docker_image_save(docker, scope, plain, fd,
+                                                stall, progress, ctx, err);
+    lev_engine_unref(docker);
+    return rc < 0 || load_saved(o, scope, fd, plain, err) < 0
+               ? lev_error_wrap(err, "pull %.200s", ref)
+               : 0;
+}
+
 int
 lev_oci_image_pull(struct lev_engine *e, const struct lev_scope *scope,
                    const char *ref, int64_t stall, lev_pull_progress *progress,
@@ -92,6 +151,9 @@ lev_oci_image_pull(struct lev_engine *e, const struct lev_scope *scope,
 
     if (lev_imageref_parse(ref, NULL, &r, err) < 0) {
         return -1;
+    }
+    if (r.of_daemon) {
+        return pull_of_daemon(o, scope, ref, stall, progress, ctx, err);
     }
     if (lev_registry_pull(&config, o->images, scope, &r, progress, ctx, id,
                           err) < 0)
@@ -137,7 +199,8 @@ int
 lev_oci_image_remove(struct lev_engine *e, const struct lev_scope *scope,
                      const char *ref, struct lev_error *err)
 {
-    return lev_imagestore_remove(lev_oci_of(e)->images, scope, ref, err);
+    return lev_imagestore_remove(lev_oci_of(e)->images, scope,
+                                 lev_imageref_plain(ref), err);
 }
 
 int

@@ -452,12 +452,52 @@ parse(const char *text, const char *tool_registry, struct lev_imageref *ref,
     return parse_name(tool.data, ref, err);
 }
 
+const char *
+lev_imageref_plain(const char *text)
+{
+    size_t len = strlen(LEV_OF_DAEMON);
+
+    return strncmp(text, LEV_OF_DAEMON, len) == 0 ? text + len : text;
+}
+
+/* A name of this kind is never a short form: what stands for it is asked of
+ * the daemon, by an engine that has images of its own. */
+static int
+parse_of_daemon(const char *text, struct lev_imageref *ref,
+                struct lev_error *err)
+{
+    const char *plain = lev_imageref_plain(text);
+    _cleanup_free_ char *name = NULL;
+
+    if (*plain == '.') {
+        return bad(err, text, "a tool image comes from its registry");
+    }
+    if (parse(plain, NULL, ref, err) < 0) {
+        return -1;
+    }
+    if (ref->repository == NULL || ref->digest != NULL) {
+        return bad(err, text,
+                   "of a daemon, an image is named by name[:tag] alone");
+    }
+    name = lev_steal(ref->familiar);
+    ref->of_daemon = true;
+    if (asprintf(&ref->familiar, LEV_OF_DAEMON "%s", name) < 0) {
+        ref->familiar = NULL;
+        return lev_error_nomem(err, "image reference");
+    }
+    return 0;
+}
+
 int
 lev_imageref_parse(const char *text, const char *tool_registry,
                    struct lev_imageref *ref, struct lev_error *err)
 {
+    bool of_daemon = lev_imageref_plain(text) != text;
+
     *ref = (struct lev_imageref){0};
-    if (parse(text, tool_registry, ref, err) < 0) {
+    if ((of_daemon ? parse_of_daemon(text, ref, err)
+                   : parse(text, tool_registry, ref, err)) < 0)
+    {
         lev_imageref_deinit(ref);
         return -1;
     }
