@@ -346,7 +346,7 @@ fire(void *arg)
 {
     struct firing *firing = arg;
 
-    scripted_wait(&server, server.requests + 1);
+    until_asked(START);
     lev_cancel_fire(&firing->cancel);
     lev_event_set(&firing->done);
 }
