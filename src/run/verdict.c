@@ -32,11 +32,16 @@ accepted(const struct lev_run *run, int code)
     return false;
 }
 
-/* The init's word that the program could not be started, or NULL. */
+/* The init's word that the program could not be started, or NULL: Docker's
+ * ends as a shell does, Podman's with 1. */
 static const char *
-init_complaint(const char *tail)
+init_complaint(const struct lev_run_result *r)
 {
-    const char *at = strstr(tail, "[FATAL tini");
+    const char *at = r->exit_code == 126 || r->exit_code == 127
+                         ? strstr(r->log_tail, "[FATAL tini")
+                     : r->exit_code == 1
+                         ? strstr(r->log_tail, "ERROR (catatonit:")
+                         : NULL;
 
     return at == NULL ? NULL : strstr(at, "exec ");
 }
@@ -48,18 +53,19 @@ not_started(struct lev_run *run, const char *complaint)
     const char *program = r->argv == NULL ? "?" : r->argv[0];
 
     run->phase = "start";
-    if (r->exit_code == 126) {
-        lev_error_set(&r->err, LEV_E_START, 126,
+    if (r->exit_code == 126 || strstr(complaint, "Permission denied") != NULL)
+    {
+        lev_error_set(&r->err, LEV_E_START, r->exit_code,
                       "%s in the image %s cannot be executed (exit code "
-                      "126): %.200s",
-                      program, run->spec->image, complaint);
+                      "%d): %.200s",
+                      program, run->spec->image, r->exit_code, complaint);
         r->hint = "check its mode, its #! line, and for what architecture it "
                   "was built";
     }
     else {
-        lev_error_set(&r->err, LEV_E_START, 127,
-                      "%s is not in the image %s (exit code 127): %.200s",
-                      program, run->spec->image, complaint);
+        lev_error_set(&r->err, LEV_E_START, r->exit_code,
+                      "%s is not in the image %s (exit code %d): %.200s",
+                      program, run->spec->image, r->exit_code, complaint);
         r->hint = run->spec->image_python
                       ? "@remote(python=\"image\") runs the image's own "
                         "python3, from its PATH; without it the entry runs on "
@@ -154,9 +160,7 @@ judge_exit(struct lev_run *run)
     if (asked) {
         return; /* who stops a tool knows that it did not finish */
     }
-    complaint = r->exit_code == 126 || r->exit_code == 127
-                    ? init_complaint(r->log_tail)
-                    : NULL;
+    complaint = init_complaint(r);
     if (complaint != NULL) {
         not_started(run, complaint);
     }

@@ -470,6 +470,47 @@ def test_pull_that_makes_no_progress(engine, monkeypatch):
     assert_nothing_left(engine)
 
 
+TINI = "[FATAL tini (7)] exec prog failed: %s\n"
+CATATONIT = "ERROR (catatonit:2): failed to exec pid1: %s\n"
+MISSING, DENIED = "No such file or directory", "Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "why", "text"),
+    [
+        (127, TINI, MISSING, "prog is not in the image img (exit code 127): exec"),
+        (126, TINI, DENIED, "prog in the image img cannot be executed (exit code 126)"),
+        (1, CATATONIT, MISSING, "prog is not in the image img (exit code 1): exec"),
+        (1, CATATONIT, DENIED, "prog in the image img cannot be executed (exit code 1"),
+    ],
+)
+def test_a_program_that_cannot_be_started(engine, code, says, why, text):
+    """Each init has its words and its exit code."""
+    engine.script = Script(exit_code=code, stderr=(says % why).encode())
+    with pytest.raises(StartFailed) as caught:
+        levrt.run(Cr("img", cmd=["prog"]).done())
+    assert text in str(caught.value) and why in str(caught.value)
+    assert (caught.value.phase, caught.value.exit_code) == ("start", code)
+    engine.script = Script(exit_code=code, stderr=b"exec prog failed\n")
+    with pytest.raises(levrt.TaskFailed) as caught:
+        levrt.run(Cr("img", cmd=["prog"]).done())
+    assert caught.value.phase == "run"
+
+
+def test_killed_within_a_limit_of_memory(engine):
+    """Whether it was for memory is the engine's word, which may be lost."""
+    limit = {"mem_limit": "64m"}
+    for oom, kind, hint in (
+        (True, levrt.OutOfMemory, "give it more"),
+        (False, levrt.TaskFailed, "with mem_limit it is likely"),
+    ):
+        engine.script = Script(exit_code=137, oom_killed=oom)
+        with pytest.raises(levrt.TaskFailed) as caught:
+            levrt.run(Cr("img", host_config=limit).done())
+        assert type(caught.value) is kind
+        assert hint in caught.value.hint
+
+
 # ---- services ----
 
 
