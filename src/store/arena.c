@@ -82,6 +82,7 @@ lev_arena_alloc(struct lev_arena *a, size_t size, struct lev_error *err)
     }
     p = a->top->data + a->top->used;
     a->top->used += whole;
+    a->handed += whole;
     return p;
 }
 

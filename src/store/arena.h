@@ -19,6 +19,7 @@
 struct lev_arena {
     struct lev_arena_chunk *top; /* the newest, each knows the one before */
     size_t bytes;                /* of all chunks */
+    uint64_t handed;             /* all that was ever asked for, in bytes */
 };
 
 /* Where an arena stands, to go back to. */

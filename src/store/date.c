@@ -45,7 +45,7 @@ void
 lev_date_split(int64_t ms, struct lev_date *d)
 {
     int64_t days = floor_div(ms, LEV_DAY_MS);
-    int rest = (int)(ms - days * LEV_DAY_MS);
+    int rest = (int)((ms % LEV_DAY_MS + LEV_DAY_MS) % LEV_DAY_MS);
 
     split_days(days, d);
     d->ms = rest % 1000;

@@ -31,7 +31,8 @@ lev_eval_start(struct lev_eval *ev, const bson_t *doc)
 {
     lev_arena_clear(&ev->arena);
     ev->doc = doc;
-    ev->steps = 0;
+    ev->steps = ev->bytes = ev->look = 0;
+    ev->handed = ev->arena.handed;
 }
 
 /* Nodes. */
@@ -79,21 +80,47 @@ lev_node_alloc_args(struct lev_compile *c, struct lev_node *n, size_t n_args)
     return 0;
 }
 
+void
+lev_node_charge(struct lev_eval *ev, const bson_value_t *v)
+{
+    switch (v->value_type) {
+    case BSON_TYPE_UTF8:
+        ev->bytes += v->value.v_utf8.len;
+        break;
+    case BSON_TYPE_DOCUMENT:
+    case BSON_TYPE_ARRAY:
+        ev->bytes += v->value.v_doc.data_len;
+        break;
+    default:
+        break;
+    }
+}
+
+/* Whether there is time and patience left. */
+static int
+look_up(struct lev_eval *ev, uint64_t work, struct lev_error *err)
+{
+    ev->look = work + 4096;
+    if (ev->scope != NULL && lev_scope_check(ev->scope, err) < 0) {
+        return -1;
+    }
+    return work < LEV_EVAL_STEPS
+               ? 0
+               : lev_error_set(err, LEV_E_QUERY, 50,
+                               "an expression takes more than %u steps for "
+                               "one document",
+                               LEV_EVAL_STEPS);
+}
+
 int
 lev_node_eval(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
               struct lev_error *err)
 {
-    ev->steps++;
-    if (ev->steps % 4096 == 0) {
-        if (ev->scope != NULL && lev_scope_check(ev->scope, err) < 0) {
-            return -1;
-        }
-        if (ev->steps >= LEV_EVAL_STEPS) {
-            return lev_error_set(err, LEV_E_QUERY, 50,
-                                 "an expression takes more than %u steps for "
-                                 "one document",
-                                 LEV_EVAL_STEPS);
-        }
+    uint64_t work =
+        ++ev->steps + (ev->bytes + ev->arena.handed - ev->handed) / 16;
+
+    if (work >= ev->look && look_up(ev, work, err) < 0) {
+        return -1;
     }
     return n->eval(n, ev, out, err);
 }
@@ -157,12 +184,6 @@ eval_literal(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
 {
     *out = n->constant;
     return 0;
-}
-
-bool
-lev_node_is_constant(const struct lev_node *n)
-{
-    return n->eval == eval_literal;
 }
 
 struct lev_node *
@@ -614,10 +635,4 @@ lev_expr_truth(const bson_value_t *v)
         return v->value.v_bool;
     }
     return !lev_node_nullish(v) && (!lev_number_is(v) || lev_number_truth(v));
-}
-
-const bson_value_t *
-lev_expr_constant(const struct lev_expr *e)
-{
-    return lev_node_is_constant(e->root) ? &e->root->constant : NULL;
 }

@@ -15,7 +15,8 @@
 
 struct lev_expr;
 
-/* Nodes that may be evaluated for one document; QUERY 50 above it. */
+/* What may be done for one document: a node evaluated or 16 bytes made or
+ * looked through is one step; QUERY 50 above it. Some seconds. */
 #define LEV_EVAL_STEPS 50000000u
 
 struct lev_eval {
@@ -26,7 +27,9 @@ struct lev_eval {
     struct lev_zone *zone;         /* the one that was asked for last */
     bson_value_t *slots;           /* variables of $let, $map, … */
     size_t n_slots;
-    unsigned steps;
+    uint64_t steps, bytes; /* so far; bytes that were looked through */
+    uint64_t handed;       /* by the arena, before this document */
+    uint64_t look;         /* at the scope, after so many steps */
 };
 
 /* A zeroed struct will do as well. */
@@ -53,7 +56,5 @@ int lev_expr_eval(const struct lev_expr *e, struct lev_eval *ev,
                   bson_value_t *out, struct lev_error *err);
 /* Whether it counts as true: not false, null, missing or 0. */
 bool lev_expr_truth(const bson_value_t *v);
-/* The value of an expression that is the same for all documents; NULL. */
-const bson_value_t *lev_expr_constant(const struct lev_expr *e);
 
 #endif

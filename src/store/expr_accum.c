@@ -31,6 +31,7 @@ step_arguments(const struct lev_node *n, struct lev_eval *ev,
         if (lev_node_eval(n->args[i], ev, &v, err) < 0) {
             return -1;
         }
+        lev_node_charge(ev, &v);
         rc = n->n == 1 && v.value_type == BSON_TYPE_ARRAY
                  ? step_elements(a, &v, err)
                  : lev_accum_step(a, &v, err);

@@ -39,6 +39,7 @@ lev_array_arg(const struct lev_node *n, size_t i, int code,
     if (lev_node_arg(n, i, ev, v, err) < 0) {
         return -1;
     }
+    lev_node_charge(ev, v);
     if (v->value_type == BSON_TYPE_ARRAY) {
         return 1;
     }
@@ -245,6 +246,7 @@ eval_in(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
     {
         return -1;
     }
+    lev_node_charge(ev, &array);
     if (array.value_type != BSON_TYPE_ARRAY) {
         return bad_argument(n, 40081, "the second argument is an array", err);
     }

@@ -324,6 +324,7 @@ eval_to(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
     if (lev_node_eval(n->args[0], ev, &v, err) < 0) {
         return -1;
     }
+    lev_node_charge(ev, &v);
     if (lev_node_nullish(&v)) {
         *out = lev_value_null;
         return 0;

@@ -88,7 +88,12 @@ eval_zone(const struct lev_node *n, size_t i, struct lev_eval *ev,
 static int64_t
 local(const struct lev_eval *ev, int64_t ms)
 {
-    return ms + lev_zone_offset(ev->zone, ms) * 1000;
+    int64_t moved;
+
+    return __builtin_add_overflow(ms, lev_zone_offset(ev->zone, ms) * 1000,
+                                  &moved)
+               ? ms
+               : moved;
 }
 
 /* $year … $isoDayOfWeek; `n->op->data` takes the part. */

@@ -321,6 +321,15 @@ compile_reduce(struct lev_compile *c, struct lev_node *n,
     return rc;
 }
 
+/* Round after round a value may be put into another. */
+static int
+check_depth(const bson_value_t *v, struct lev_error *err)
+{
+    bson_t doc;
+
+    return lev_value_open(v, &doc) ? lev_value_check(&doc, err) : 0;
+}
+
 static int
 eval_reduce(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
             struct lev_error *err)
@@ -343,6 +352,7 @@ eval_reduce(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
         ev->slots[n->slot + 1] = *out;
         /* The value of the round before is not needed any more. */
         if (lev_node_eval(n->args[2], ev, out, err) < 0 ||
+            check_depth(out, err) < 0 ||
             lev_arena_keep(&ev->arena, mark, out, err) < 0)
         {
             return -1;

@@ -18,6 +18,9 @@ compare(const struct lev_node *n, struct lev_eval *ev, int *c,
     {
         return -1;
     }
+    if (a.value_type == b.value_type) {
+        lev_node_charge(ev, &a);
+    }
     *c = lev_value_compare(&a, &b);
     return 0;
 }

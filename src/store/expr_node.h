@@ -97,12 +97,13 @@ lev_node_destroyp(struct lev_node **n)
 /* Evaluating. */
 int lev_node_eval(const struct lev_node *n, struct lev_eval *ev,
                   bson_value_t *out, struct lev_error *err);
+/* Counts a value that is looked through from end to end. */
+void lev_node_charge(struct lev_eval *ev, const bson_value_t *v);
 /* An argument; missing when it was left out. */
 int lev_node_arg(const struct lev_node *n, size_t i, struct lev_eval *ev,
                  bson_value_t *out, struct lev_error *err);
 /* null, undefined or missing */
 bool lev_node_nullish(const bson_value_t *v);
-bool lev_node_is_constant(const struct lev_node *n);
 
 /* Results. */
 bson_value_t lev_node_bool(bool b);

@@ -72,6 +72,7 @@ coerce(const struct lev_node *n, size_t i, struct lev_eval *ev,
     if (lev_node_eval(n->args[i], ev, &v, err) < 0) {
         return -1;
     }
+    lev_node_charge(ev, &v);
     *text = (struct lev_text){"", 0};
     if (lev_node_nullish(&v) || lev_text_of(&v, text)) {
         return 0;
@@ -182,6 +183,7 @@ eval_length(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
     if (lev_node_eval(n->args[0], ev, &v, err) < 0) {
         return -1;
     }
+    lev_node_charge(ev, &v);
     if (!lev_text_of(&v, &text)) {
         return lev_error_set(err, LEV_E_QUERY, bytes ? 34473 : 34471,
                              "expression: %s needs a string, not %s",
@@ -331,6 +333,7 @@ eval_index_of(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
     {
         return -1;
     }
+    lev_node_charge(ev, &v);
     if (lev_node_nullish(&v)) {
         *out = lev_value_null;
         return 0;

@@ -81,10 +81,15 @@ lev_stage_object(const char *name, const bson_value_t *v, int code,
                                lev_value_type_name(v->value_type));
 }
 
-void
-lev_stage_give(const struct lev_buf *buf, bson_t *doc)
+int
+lev_stage_give(const struct lev_buf *buf, bson_t *doc, struct lev_error *err)
 {
-    bson_init_static(doc, (const uint8_t *)buf->data, buf->len);
+    if (!bson_init_static(doc, (const uint8_t *)buf->data, buf->len)) {
+        return lev_error_set(err, LEV_E_QUERY, 10334,
+                             "pipeline: a document of more than %u MiB",
+                             LEV_RESULT_MAX >> 20);
+    }
+    return lev_value_check(doc, err) < 0 ? -1 : 1;
 }
 
 /* From part `i` of the path on. */

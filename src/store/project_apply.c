@@ -319,6 +319,9 @@ apply(const struct apply *a, const bson_t *doc, struct lev_buf *out)
     if (rc == 0) {
         rc = apply_elem_matches(a, doc, &made);
     }
+    if (rc == 0 && a->p->root.computes) { /* it may have grown too deep */
+        rc = lev_value_check(&made, a->err);
+    }
     if (rc == 0) {
         rc = apply_whole(&made, out, a->err);
     }

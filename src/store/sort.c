@@ -108,6 +108,9 @@ lev_sort_compile(const bson_t *spec, struct lev_error *err)
     _cleanup_(sort_destroyp) struct lev_sort *s = calloc(1, sizeof(*s));
     bson_iter_t it;
 
+    if (lev_value_check(spec, err) < 0) {
+        return NULL;
+    }
     if (s != NULL) {
         s->keys = calloc(bson_count_keys(spec) + 1, sizeof(*s->keys));
     }

@@ -65,8 +65,10 @@ int lev_stage_bad(const char *name, int code, const char *what,
 /* QUERY `code` unless `v` is an object. */
 int lev_stage_object(const char *name, const bson_value_t *v, int code,
                      struct lev_error *err);
-/* A document in a buffer. */
-void lev_stage_give(const struct lev_buf *buf, bson_t *doc);
+/* 1 with the document in a buffer; QUERY 15 when it is nested too deep, as a
+ * chain of stages can make it. */
+int lev_stage_give(const struct lev_buf *buf, bson_t *doc,
+                   struct lev_error *err);
 /* `doc` with `v` where `path` leads, below objects that are made where there
  * are none; without that field when `v` is missing. */
 void lev_stage_set(const bson_t *doc, const struct lev_path *path,

@@ -130,24 +130,16 @@ constant(const bson_value_t *v, struct lev_eval *ev, int code,
          bson_value_t *out, struct lev_error *err)
 {
     _cleanup_expr_ struct lev_expr *e = lev_expr_compile(v, err);
-    const bson_value_t *value;
+    bson_value_t made;
 
-    if (e == NULL) {
+    if (e == NULL || lev_expr_eval(e, ev, &made, err) < 0) {
         return -1;
     }
-    value = lev_expr_constant(e);
-    if (value == NULL && v->value_type != BSON_TYPE_UTF8 &&
-        lev_expr_eval(e, ev, out, err) == 0)
-    {
-        bson_value_t made = *out;
-
-        bson_value_copy(&made, out);
-        return 0;
-    }
-    if (value == NULL) {
+    /* There is no document: a field of one is missing. */
+    if (made.value_type == BSON_TYPE_EOD) {
         return bad(err, code, "boundaries and default are constants");
     }
-    bson_value_copy(value, out);
+    bson_value_copy(&made, out);
     return 0;
 }
 

@@ -111,8 +111,7 @@ facet_next(struct lev_stage *s, bson_t *doc, struct lev_error *err)
     if (lev_buf_check(&f->out, "$facet", err) < 0) {
         return -1;
     }
-    lev_stage_give(&f->out, doc);
-    return 1;
+    return lev_stage_give(&f->out, doc, err);
 }
 
 static void

@@ -264,8 +264,7 @@ group_next(struct lev_stage *s, bson_t *doc, struct lev_error *err)
     if (make(g, g->order[g->given++], err) < 0) {
         return -1;
     }
-    lev_stage_give(&g->out, doc);
-    return 1;
+    return lev_stage_give(&g->out, doc, err);
 }
 
 static const struct lev_stage_ops group_ops = {group_next, group_destroy};

@@ -237,8 +237,7 @@ lookup_next(struct lev_stage *s, bson_t *doc, struct lev_error *err)
     if (join(l, doc, err) < 0) {
         return -1;
     }
-    lev_stage_give(&l->out, doc);
-    return 1;
+    return lev_stage_give(&l->out, doc, err);
 }
 
 static const struct lev_stage_ops lookup_ops = {lookup_next, lookup_destroy};

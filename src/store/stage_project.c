@@ -27,8 +27,7 @@ project_next(struct lev_stage *s, bson_t *doc, struct lev_error *err)
     {
         return -1;
     }
-    lev_stage_give(&p->out, doc);
-    return 1;
+    return bson_init_static(doc, (const uint8_t *)p->out.data, p->out.len);
 }
 
 static void
@@ -155,8 +154,7 @@ replace_next(struct lev_stage *s, bson_t *doc, struct lev_error *err)
     if (lev_buf_check(&r->out, "document", err) < 0) {
         return -1;
     }
-    lev_stage_give(&r->out, doc);
-    return 1;
+    return lev_stage_give(&r->out, doc, err);
 }
 
 static void

@@ -104,7 +104,8 @@ unwind_next(struct lev_stage *s, bson_t *doc, struct lev_error *err)
             break;
         }
     }
-    return bson_init_static(doc, bson_get_data(&u->given), u->given.len);
+    bson_init_static(doc, bson_get_data(&u->given), u->given.len);
+    return lev_value_check(doc, err) < 0 ? -1 : 1;
 }
 
 static void
@@ -147,6 +148,7 @@ take_index(struct unwind *u, const bson_value_t *v, struct lev_error *err)
         return lev_stage_bad("$unwind", 28810, "'includeArrayIndex' is a name",
                              err);
     }
+    lev_path_deinit(&u->index); /* of one that stands there twice */
     return v->value.v_utf8.str[0] != '$'
                ? lev_stage_path(v->value.v_utf8.str, &u->index, err)
                : lev_stage_bad("$unwind", 28822,

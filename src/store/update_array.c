@@ -120,6 +120,7 @@ compile_sort(struct push *p, const char *path, const bson_value_t *v,
     int64_t n = 0;
 
     if (v->value_type == BSON_TYPE_DOCUMENT && lev_value_open(v, &spec)) {
+        lev_sort_destroy(p->order); /* of a $sort that stands there twice */
         p->order = lev_sort_compile(&spec, err);
         if (p->order == NULL && err->code == LEV_E_QUERY) {
             err->detail = 2;

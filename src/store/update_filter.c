@@ -130,6 +130,9 @@ lev_array_filters_compile(struct lev_array_filters *list,
     if (filters == NULL) {
         return 0;
     }
+    if (lev_value_check(filters, err) < 0) {
+        return lev_error_wrap(err, "array_filters");
+    }
     list->each = calloc(bson_count_keys(filters) + 1, sizeof(*list->each));
     if (list->each == NULL) {
         return lev_error_nomem(err, "update");

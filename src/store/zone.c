@@ -423,9 +423,12 @@ lev_zone_open(const char *name, struct lev_error *err)
 int64_t
 lev_zone_offset(const struct lev_zone *z, int64_t utc_ms)
 {
+    /* Years that no calendar has are as the last one that counts. */
+    static const int64_t farthest = INT64_C(8000000000000);
     int64_t utc = utc_ms / 1000 - (utc_ms % 1000 < 0);
     size_t low = 0, high = z->n;
 
+    utc = utc > farthest ? farthest : utc < -farthest ? -farthest : utc;
     while (low < high) { /* the first transition behind it */
         size_t mid = (low + high) / 2;
 

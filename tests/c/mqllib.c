@@ -10,7 +10,7 @@
 #include "value.h"
 
 /* A pipeline that takes longer is given up; the cases take milliseconds. */
-#define MQL_PATIENCE (60 * LEV_SECOND)
+#define MQL_PATIENCE (20 * LEV_SECOND)
 
 struct find {
     struct lev_match *match;
