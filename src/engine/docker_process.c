@@ -288,6 +288,9 @@ look(struct lev_process *p, const struct lev_scope *scope,
      struct lev_container_state *state, struct lev_error *err)
 {
     if (lev_docker_inspect(&p->docker->base, scope, p->id, state, err) < 0) {
+        if (err->code == LEV_E_NOT_FOUND) {
+            return lev_error_add(err, "it was removed while it ran");
+        }
         return out_of_reach(p, err) < 0 ? -1 : 0;
     }
     p->unreachable_since = 0;
