@@ -399,7 +399,8 @@ class Document:
     ) -> Op[None]:
         """MongoDB's $set of these keys: ``set({…})``, ``set(a=1)``, ``set("a", 1)``.
 
-        A key with dots sets inside of what is there. Raises TypeError, ValueError
+        A key with dots sets inside of what is there. Without a key nothing
+        changes. Raises TypeError, ValueError
         or OverflowError, naming the way to it, for what BSON cannot hold and for
         reserved keys (``_id``, ``_lev``); QueryError where a dotted key leads
         through something that is no object; DocumentTooLarge above 16 MiB.

@@ -255,15 +255,23 @@ def check_targets(
 def merge_set(
     data: Mapping[str, Any] | str | None = None, *args: Any, **kwargs: Any
 ) -> dict[str, Any]:
-    """The keys that ``set(data, **kwargs)`` or ``set("key", value)`` means."""
+    """The keys that ``set(data, **kwargs)`` or ``set("key", value)`` means.
+
+    As in a container: ``levrt.guest.ctx`` has the same checks.
+    """
     if isinstance(data, str):
         if len(args) != 1:
-            raise TypeError(f"set({data!r}, …) takes one value")
+            raise TypeError(
+                f"set({data!r}, …) takes one value after the key: set({data!r}, value)"
+            )
         merged = {data: args[0], **kwargs}
     elif args:
         raise TypeError("set() takes a mapping, keywords, or a key and its value")
     elif data is not None and not isinstance(data, Mapping):
-        raise TypeError(f"data must be a mapping, not {type(data).__name__}")
+        raise TypeError(
+            f"data must be a mapping, not {type(data).__name__};"
+            ' a key called data is stored by set({"data": …})'
+        )
     else:
         merged = {**(data or {}), **kwargs}
     for key in merged:
@@ -271,8 +279,8 @@ def merge_set(
             raise TypeError(f"a key must be str, not {type(key).__name__}")
         if key.partition(".")[0] in ("_id", "_lev"):
             raise ValueError(f"the key {key} is reserved")
-    if not merged:
-        raise ValueError("set() needs at least one key")
+        if key == "":
+            raise ValueError("a key must not be empty")
     return merged
 
 

@@ -98,6 +98,9 @@ class Lev:
     ) -> Op[None]:
         """Merge keys into the namespace's document, as MongoDB's ``$set``.
 
+        ``lev.set({"a": 1})``, ``lev.set(a=1)`` and ``lev.set("a", 1)`` are the
+        same; without a key nothing changes.
+
         The write starts at once, after those that began before it; awaiting the
         result waits until it is stored. The session ends only when all are.
         Raises TypeError or ValueError, naming the key's path, for what BSON cannot

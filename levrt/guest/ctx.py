@@ -7,8 +7,6 @@ if TYPE_CHECKING:
 
     from levrt.guest.channel import Channel
 
-_MISSING: "Any" = object()
-
 
 class Context:
     """What the entry stores and reports goes to its run's document.
@@ -22,7 +20,7 @@ class Context:
         self._channel: Channel | None = None
         self._reason = "lev.set works inside of an entry only"
 
-    def set(self, data: "Any" = None, value: "Any" = _MISSING, **kwargs: "Any") -> None:
+    def set(self, data: "Any" = None, *args: "Any", **kwargs: "Any") -> None:
         """Merges top-level keys into the run's document, as ``$set`` does.
 
         ``lev.set({"a": 1})``, ``lev.set(a=1)`` and ``lev.set("a", 1)`` are the
@@ -30,7 +28,7 @@ class Context:
         or OverflowError for what is no BSON, with the path of the key, and
         StoreError when the store refuses; what was stored before stays.
         """
-        document = _document(data, value, kwargs)
+        document = _document(data, args, kwargs)
         if document:
             self._connected().store(document)
 
@@ -93,20 +91,23 @@ def _type(value: object) -> str:
     return type(value).__name__
 
 
-def _document(data: "Any", value: "Any", kwargs: "dict[str, Any]") -> "dict[str, Any]":
+def _document(
+    data: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]"
+) -> "dict[str, Any]":
     if isinstance(data, str):
-        if value is _MISSING:
+        if len(args) != 1:
             raise TypeError(
-                f"lev.set({data!r}) has a key and no value; lev.set({data!r}, value)"
+                f"lev.set({data!r}, …) takes one value after the key:"
+                f" lev.set({data!r}, value)"
             )
-        return _checked({data: value, **kwargs})
-    if value is not _MISSING:
-        kwargs["value"] = value  # lev.set(value=1): a key like another
+        return _checked({data: args[0], **kwargs})
+    if args:
+        raise TypeError("lev.set takes a mapping, keywords, or a key and its value")
     if data is None:
         return _checked(kwargs)
     if not hasattr(data, "keys") or not hasattr(data, "__getitem__"):
         raise TypeError(
-            f"lev.set: data must be a mapping of keys to values, not {_type(data)};"
+            f"lev.set: data must be a mapping, not {_type(data)};"
             ' a key called data is stored by lev.set({"data": …})'
         )
     return _checked({**data, **kwargs})
@@ -114,8 +115,10 @@ def _document(data: "Any", value: "Any", kwargs: "dict[str, Any]") -> "dict[str,
 
 def _checked(document: "dict[str, Any]") -> "dict[str, Any]":
     for key in document:
-        if key == "_lev":
-            raise ValueError("lev.set: the top-level key _lev is levrt's own")
+        if not isinstance(key, str):
+            raise TypeError(f"lev.set: a key must be str, not {_type(key)}")
+        if key.partition(".")[0] in ("_id", "_lev"):
+            raise ValueError(f"lev.set: the key {key} is reserved")
         if key == "":
             raise ValueError("lev.set: a key must not be empty")
     return document

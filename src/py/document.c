@@ -113,7 +113,10 @@ Document_set(Document *self, PyObject *args, PyObject *kwargs)
     if (change == NULL || own_query(self, st, NULL, &q) < 0) {
         return NULL;
     }
-    if (levpy_to_bson(st, change, "data", &c) < 0) {
+    if (PyDict_GET_SIZE(data) == 0) {
+        c = NULL;
+    }
+    else if (levpy_to_bson(st, change, "data", &c) < 0) {
         bson_destroy(q);
         return NULL;
     }

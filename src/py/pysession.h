@@ -43,7 +43,7 @@ enum levpy_update_flags {
     LEVPY_ORDERED = 8, /* after the ordered ones that began before */
 };
 /* An op for an update: a tuple (matched, modified, upserted id or None). Takes
- * the BSON over. */
+ * the BSON over. Without a `change` (NULL) it does nothing, in its turn. */
 PyObject *levpy_update(struct levpy_state *st, Session *session,
                        const char *name, const char *coll, bson_t *query,
                        bson_t *change, unsigned flags);

@@ -252,13 +252,17 @@ static int
 update_work(struct levpy_job *job, const struct lev_scope *scope)
 {
     struct store_job *sj = lev_container_of(job, struct store_job, job);
-    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+    struct lev_store *store;
     const struct lev_update u = {.coll = sj->coll,
                                  .query = sj->query,
                                  .update = sj->change,
                                  .upsert = (sj->flags & LEVPY_UPSERT) != 0,
                                  .multi = (sj->flags & LEVPY_MULTI) != 0};
 
+    if (sj->change == NULL) {
+        return 0;
+    }
+    store = lev_session_store(sj->core, scope, &job->err);
     if (store == NULL) {
         return -1;
     }

@@ -298,16 +298,14 @@ def test_job_id(run):
         (({"a": 1, "b": 1},), {"b": 2}, {"a": 1, "b": 2}),
         (("key", 5), {}, {"key": 5}),
         (("key", 5), {"b": 2}, {"key": 5, "b": 2}),
-        (({"a.b": 1},), {"data": 3}, None),
         (({"v": {"x.y": 1, "$z": 2}},), {}, {"v": {"x.y": 1, "$z": 2}}),
+        ((), {"value": 5}, {"value": 5}),
+        ((), {}, None),
+        (({},), {}, None),
     ],
 )
 def test_set(run, args, kwargs, stored):
     async def main():
-        if stored is None:
-            with pytest.raises(TypeError, match="data"):
-                lev.set(*args, **kwargs)
-            return None
         assert await lev.set(*args, **kwargs) is None
         return await lev.doc.get()
 
@@ -324,20 +322,32 @@ def test_set_nests_dotted_keys(run):
     assert run(main()) == {"a": {"b": 4, "c": {"d": 2}}, "e": 3, "f": 5}
 
 
+def test_set_of_nothing_changes_nothing(run):
+    async def main():
+        lev.set(a=1)
+        await lev.set()
+        assert await lev.doc.get() == {"a": 1}
+        await lev.doc.set({})
+        return await lev.doc.get()
+
+    assert run(main()) == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("args", "kwargs", "kind", "text"),
     [
-        ((), {}, ValueError, "at least one key"),
-        (({},), {}, ValueError, "at least one key"),
         ((5,), {}, TypeError, "data must be a mapping, not int"),
         (([("a", 1)],), {}, TypeError, "data must be a mapping, not list"),
-        (("key",), {}, TypeError, "takes one value"),
+        (("key",), {}, TypeError, "takes one value after the key"),
+        (("key",), {"value": 1}, TypeError, "takes one value after the key"),
         (("key", 1, 2), {}, TypeError, "takes one value"),
         (({"a": 1}, 2), {}, TypeError, "a mapping, keywords, or a key and its value"),
         (({5: 1},), {}, TypeError, "a key must be str, not int"),
         (({"_id": 1},), {}, ValueError, "the key _id is reserved"),
         (({"_lev": 1},), {}, ValueError, "the key _lev is reserved"),
         (({"_lev.seq": 1},), {}, ValueError, "the key _lev.seq is reserved"),
+        (({"": 1},), {}, ValueError, "a key must not be empty"),
+        (({"a.b": 1},), {"data": 3}, TypeError, "'data'"),
         ((), {"a": object()}, TypeError, "a"),
         ((), {"a": [1, {"b": {1, 2}}]}, TypeError, "a[1].b"),
         ((), {"a": 2**64}, OverflowError, "a"),
