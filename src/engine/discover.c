@@ -142,6 +142,12 @@ note_failure(struct lev_buf *tried, const char *url,
     lev_buf_printf(tried, "%s%s: %s", tried->len == 0 ? "" : "; ", url, text);
 }
 
+static bool
+is_over(const struct lev_error *err)
+{
+    return err->code == LEV_E_CANCELLED || err->code == LEV_E_TIMEOUT;
+}
+
 /* NULL with `*ended` when the scope ended the search. */
 static struct lev_engine *
 try_socket(const struct lev_engine_config *config, const char *dir,
@@ -165,8 +171,25 @@ try_socket(const struct lev_engine_config *config, const char *dir,
                       "nothing else was asked for, and it is the first of "
                       "the usual sockets that answers");
     }
-    *ended = err->code == LEV_E_CANCELLED || err->code == LEV_E_TIMEOUT;
+    *ended = is_over(err);
     note_failure(tried, url.data, err);
+    return NULL;
+}
+
+/* The last resort: no daemon at all. */
+static struct lev_engine *
+try_oci(const struct lev_engine_config *config, struct lev_buf *tried,
+        const struct lev_scope *scope, bool *ended, struct lev_error *err)
+{
+    struct lev_engine *e = lev_oci_open("oci:", config, scope, err);
+
+    if (e != NULL) {
+        return chosen(e, config->log,
+                      "nothing else was asked for, and no daemon answers at "
+                      "the usual sockets");
+    }
+    *ended = is_over(err);
+    note_failure(tried, "oci:", err);
     return NULL;
 }
 
@@ -184,19 +207,24 @@ search(const struct lev_discover *d, const struct lev_engine_config *config,
         {d->runtime_dir, "podman/podman.sock"},
     };
     _cleanup_buf_ struct lev_buf tried = {0};
+    struct lev_engine *e;
     bool ended = false;
 
     for (size_t i = 0; i < LEV_ARRAY_LEN(usual); i++) {
-        struct lev_engine *e = try_socket(config, usual[i].dir, usual[i].name,
-                                          &tried, scope, &ended, err);
-
+        e = try_socket(config, usual[i].dir, usual[i].name, &tried, scope,
+                       &ended, err);
         if (e != NULL || ended) {
             return e;
         }
     }
+    e = try_oci(config, &tried, scope, &ended, err);
+    if (e != NULL || ended) {
+        return e;
+    }
     lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, 0,
-                  "no container engine was found: start Docker or Podman, or "
-                  "set LEVRT_ENGINE; none of engine=, LEVRT_ENGINE, "
+                  "no container engine was found: install crun (and be root), "
+                  "start Docker or Podman, or set LEVRT_ENGINE; none of "
+                  "engine=, LEVRT_ENGINE, "
                   "DOCKER_HOST, DOCKER_CONTEXT, docker's current context and "
                   "CONTAINER_HOST is set; tried %s",
                   lev_buf_text(&tried));

@@ -3,8 +3,8 @@
  * The order: what the program asks for, LEVRT_ENGINE, DOCKER_HOST,
  * DOCKER_CONTEXT, the current context of $DOCKER_CONFIG/config.json,
  * CONTAINER_HOST, then the first well-known socket that answers (Docker,
- * rootless Docker, Podman). An explicit choice that fails is an error; it
- * never falls through to the next.
+ * rootless Docker, Podman), then oci:, which needs no daemon. An explicit
+ * choice that fails is an error; it never falls through to the next.
  */
 #ifndef LEV_DISCOVER_H
 #define LEV_DISCOVER_H

@@ -5,7 +5,9 @@
 #include "worker.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +20,8 @@
     "{\"Components\":[{\"Name\":\"Podman Engine\"}],\"Version\":\"4.3.1\","   \
     "\"ApiVersion\":\"1.41\",\"MinAPIVersion\":\"1.24\",\"Os\":\"linux\","    \
     "\"Arch\":\"amd64\"}"
+
+#define NO_RUNTIME "/nowhere/crun"
 
 static char dir[] = "/tmp/test_discover.XXXXXX";
 static const struct lev_scope forever = {LEV_NEVER, NULL};
@@ -220,6 +224,8 @@ test_search(void)
                  "user/podman/podman.sock");
     expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "home/.docker/run/docker.sock",
                  "set LEVRT_ENGINE");
+    expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "install crun",
+                 "oci:: LEVRT_OCI_RUNTIME: there is no program " NO_RUNTIME);
     server = start("user/podman/podman.sock", PODMAN);
     expect(&d, "user/podman/podman.sock", "first of the usual sockets");
     assert(strstr(last_log, "Podman Engine 4.3.1, API 1.41") != NULL);
@@ -230,6 +236,29 @@ test_search(void)
     expect(&d, "run/docker.sock", "Docker Engine 29.0.1, API 1.47");
     stop(docker);
     stop(server);
+    lev_discover_deinit(&d);
+}
+
+/* No daemon anywhere: none is needed. The store is where root's is, on a file
+ * system of this test's own, which nobody else sees. */
+static void
+test_no_daemon(void)
+{
+    struct lev_discover d = environment();
+
+    if (geteuid() != 0) {
+        expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "oci:", "set LEVRT_ENGINE");
+        lev_discover_deinit(&d);
+        return;
+    }
+    assert(unshare(CLONE_NEWNS) == 0);
+    assert(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL) == 0);
+    assert(mount("tmpfs", "/var/lib", "tmpfs", 0, NULL) == 0);
+    assert(unsetenv("LEVRT_OCI_RUNTIME") == 0);
+    expect(&d, "oci:", "no daemon answers");
+    assert(setenv("PATH", dir, 1) == 0);
+    expect_error(&d, LEV_E_ENGINE_UNAVAILABLE, "run/docker.sock",
+                 "no OCI runtime in PATH: install crun");
     lev_discover_deinit(&d);
 }
 
@@ -381,13 +410,15 @@ main(void)
 
     assert(mkdtemp(dir) != NULL);
     make_dirs();
+    assert(setenv("LEVRT_OCI_RUNTIME", NO_RUNTIME, 1) == 0);
     test_search();
     test_order();
     test_context_errors();
     test_urls();
     test_answers();
     test_from_env();
-    snprintf(command, sizeof(command), "rm -r %s", dir);
+    snprintf(command, sizeof(command), "/bin/rm -r %s", dir);
+    test_no_daemon();
     assert(system(command) == 0);
     return 0;
 }

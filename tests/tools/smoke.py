@@ -1,11 +1,13 @@
 """The least that an installed levrt does: run a tool, query its document.
 
-usage: smoke.py command|closure…
+usage: smoke.py command|closure|programs…
 
 Runs in the image levrt-test/busybox:1 of the engine that $LEVRT_ENGINE names.
 """
 
+import subprocess
 import sys
+from pathlib import Path
 
 import levrt
 from levrt import Cr, lev
@@ -35,7 +37,14 @@ async def run_closure() -> None:
     assert await document.get({"ports.state": "closed"}) is None
 
 
-WAYS = {"command": run_command, "closure": run_closure}
+async def run_programs() -> None:
+    """Those beside the library find what they are linked with."""
+    reaper = Path(levrt.__file__).parent / "bin" / "lev-reaper"
+    done = subprocess.run([reaper], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "usage" in done.stderr, done
+
+
+WAYS = {"command": run_command, "closure": run_closure, "programs": run_programs}
 
 if __name__ == "__main__":
     for way in sys.argv[1:] or sys.exit(__doc__):

@@ -17,8 +17,11 @@ smoke_wheel() {
     "$cache/venv-$1/bin/python" -m venv "$clean"
     "$clean/bin/python" -m pip install --quiet --no-index -f "$wheels" levrt
     cd "$scratch"
-    in_engine env LEVRT_ENGINE="unix://$socket" LEVRT_STORE="sqlite:$clean/lev.db" \
-        "$clean/bin/python" "$root/tests/tools/smoke.py" command closure
+    local engine
+    for engine in "unix://$socket" "oci:$store"; do
+        in_engine env LEVRT_ENGINE="$engine" LEVRT_STORE="sqlite:$clean/lev.db" \
+            "$clean/bin/python" "$root/tests/tools/smoke.py" command closure programs
+    done
     cd "$root"
 }
 
@@ -49,5 +52,5 @@ smoke_debian() {
             rm /usr/lib/*/libsqlite3.so*
             ldconfig
             if ldconfig -p | grep -E '$bundled'; then exit 1; fi
-            /venv/bin/python /tools/smoke.py command"
+            /venv/bin/python /tools/smoke.py command programs"
 }
