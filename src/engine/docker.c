@@ -264,6 +264,7 @@ docker_destroy(struct lev_engine *e)
     lev_gate_deinit(&d->runtime_gate);
     pthread_mutex_destroy(&d->pulls_mutex);
     free(d->docker_config);
+    free(d->cert_path);
     free(d->base.url);
     free(d);
 }
@@ -277,6 +278,16 @@ docker_ping(struct lev_engine *e, const struct lev_scope *scope,
     lev_docker_path(lev_docker_of(e), &path, "/_ping");
     return lev_docker_call(lev_docker_of(e), scope, "GET", &path, NULL, NULL,
                            err);
+}
+
+static void
+docker_endpoint(struct lev_engine *e, struct lev_engine_config *config)
+{
+    const struct lev_docker *d = lev_docker_of(e);
+
+    *config = (struct lev_engine_config){.docker_config = d->docker_config,
+                                         .tls_verify = d->tls_verify,
+                                         .tls_cert_path = d->cert_path};
 }
 
 static struct lev_docker *
@@ -297,11 +308,16 @@ docker_new(const char *url, const struct lev_engine_config *config,
     lev_gate_init(&d->runtime_gate);
     pthread_mutex_init(&d->pulls_mutex, NULL);
     d->base.url = strdup(url);
+    d->tls_verify = config->tls_verify;
     if (config->docker_config != NULL) {
         d->docker_config = strdup(config->docker_config);
     }
+    if (config->tls_cert_path != NULL) {
+        d->cert_path = strdup(config->tls_cert_path);
+    }
     if (d->base.url == NULL ||
-        (config->docker_config != NULL && d->docker_config == NULL))
+        (config->docker_config != NULL && d->docker_config == NULL) ||
+        (config->tls_cert_path != NULL && d->cert_path == NULL))
     {
         docker_destroy(&d->base);
         lev_error_nomem(err, "engine");
@@ -360,10 +376,12 @@ const struct lev_engine_ops lev_engine_docker = {
     .name = "docker",
     .destroy = docker_destroy,
     .ping = docker_ping,
+    .endpoint = docker_endpoint,
     .image_inspect = lev_docker_image_inspect,
     .image_pull = lev_docker_image_pull,
     .image_empty = lev_docker_image_empty,
     .image_remove = lev_docker_image_remove,
+    .image_list = lev_docker_image_list,
     .runtime_mount = lev_docker_runtime_mount,
     .create = lev_docker_create,
     .put = lev_docker_put,

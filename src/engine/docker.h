@@ -36,6 +36,8 @@ struct lev_docker {
     struct lev_http *http;
     char prefix[16];     /* of every path: "/v1.41" */
     char *docker_config; /* directory, or NULL */
+    char *cert_path;     /* as it was given; or NULL */
+    bool tls_verify;     /* likewise */
     char go_arch[16];    /* as the engine calls it: "amd64" */
     bool podman;         /* its compatible socket */
     bool remote;         /* by TCP: containers never see our files */
@@ -129,6 +131,9 @@ int lev_docker_image_save(struct lev_engine *e, const struct lev_scope *scope,
 int lev_docker_image_remove(struct lev_engine *e,
                             const struct lev_scope *scope, const char *ref,
                             struct lev_error *err);
+int lev_docker_image_list(struct lev_engine *e, const struct lev_scope *scope,
+                          const char *label, struct lev_listed **list,
+                          struct lev_error *err);
 char *lev_docker_commit(struct lev_engine *e, const struct lev_scope *scope,
                         const char *id, const char *const *labels,
                         struct lev_error *err);

@@ -289,6 +289,38 @@ lev_docker_image_remove(struct lev_engine *e, const struct lev_scope *scope,
     return 0;
 }
 
+int
+lev_docker_image_list(struct lev_engine *e, const struct lev_scope *scope,
+                      const char *label, struct lev_listed **list,
+                      struct lev_error *err)
+{
+    struct lev_docker *d = lev_docker_of(e);
+    _cleanup_buf_ struct lev_buf path = {0};
+    _cleanup_json_ json_t *answer = NULL;
+    struct lev_listed *all = NULL, **end = &all;
+    json_t *item;
+    size_t i;
+
+    lev_docker_path(d, &path, "/images/json");
+    if (lev_docker_filter(&path, label, err) < 0 ||
+        lev_docker_call(d, scope, "GET", &path, NULL, &answer, err) < 0)
+    {
+        return lev_error_wrap(err, "list images");
+    }
+    json_array_foreach(answer, i, item)
+    {
+        if (lev_docker_list_add(&end, lev_json_str(item, "Id"),
+                                lev_json_str(item, "RepoTags.0"), NULL,
+                                json_object_get(item, "Labels"), err) < 0)
+        {
+            lev_listed_free(all);
+            return -1;
+        }
+    }
+    *list = all;
+    return 0;
+}
+
 /* The configuration of the image that the container was made from, with
  * `labels` added: given as the commit's body it wins over what the container
  * was asked to run. */

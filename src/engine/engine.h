@@ -104,7 +104,7 @@ struct lev_exec_spec {
     bool input; /* attach stdin, for lev_exec_send() */
 };
 
-/* One container or network of a listing. */
+/* One container, network or image of a listing. */
 struct lev_listed {
     char *id, *name;
     char *subnet;  /* of a network, "10.0.0.0/28" or NULL */
@@ -115,12 +115,21 @@ struct lev_listed {
 typedef void lev_pull_progress(void *ctx, int64_t done, int64_t total,
                                const char *text);
 
+struct lev_engine_config;
+
 struct lev_engine_ops {
     const char *name; /* "docker" */
 
     void (*destroy)(struct lev_engine *e);
     int (*ping)(struct lev_engine *e, const struct lev_scope *scope,
                 struct lev_error *err);
+    /* `dir`, a directory of this machine, goes with this process, too. NULL
+     * where endpoint is not. */
+    void (*adopt)(struct lev_engine *e, const char *dir);
+    /* What else but its URL another process must know to open the same engine;
+     * borrowed from it. NULL: the engine's helper takes away what is left of
+     * this process's runs when it dies, nobody else has to. */
+    void (*endpoint)(struct lev_engine *e, struct lev_engine_config *config);
 
     /* IMAGE_NOT_FOUND when the engine does not have it. */
     int (*image_inspect)(struct lev_engine *e, const struct lev_scope *scope,
@@ -141,6 +150,10 @@ struct lev_engine_ops {
                                struct lev_error *err);
     int (*image_remove)(struct lev_engine *e, const struct lev_scope *scope,
                         const char *ref, struct lev_error *err);
+    /* Images that carry `label` ("K=V", or "K" for any value). */
+    int (*image_list)(struct lev_engine *e, const struct lev_scope *scope,
+                      const char *label, struct lev_listed **list,
+                      struct lev_error *err);
 
     /* Makes `dir` of this machine (content-addressed by its last component)
      * available to containers: a bind where the engine shares our files, else
@@ -214,7 +227,7 @@ struct lev_engine_ops {
      * gone, also when it was gone before. */
     int (*remove)(struct lev_engine *e, const struct lev_scope *scope,
                   const char *id, struct lev_error *err);
-    /* Containers, running or not, that carry `label` ("K=V"). */
+    /* Containers, running or not, that carry `label` ("K=V", "K"). */
     int (*list)(struct lev_engine *e, const struct lev_scope *scope,
                 const char *label, struct lev_listed **list,
                 struct lev_error *err);
@@ -285,6 +298,10 @@ struct lev_engine *lev_oci_open(const char *url,
                                 const struct lev_scope *scope,
                                 struct lev_error *err);
 
+/* A program that comes with this library: in `bin_dir` (NULL: bin/ beside it).
+ * ENGINE_UNAVAILABLE when it is not there. */
+int lev_engine_program(const char *bin_dir, const char *name, char **path,
+                       struct lev_error *err);
 struct lev_engine *lev_engine_ref(struct lev_engine *e);
 void lev_engine_unref(struct lev_engine *e); /* NULL is fine */
 

@@ -1,6 +1,5 @@
 #include "oci.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -75,39 +74,6 @@ find_runtime(struct lev_oci *o, struct lev_error *err)
         "no OCI runtime in PATH: install crun (Debian, Ubuntu: apt install "
         "crun; Fedora: dnf install crun; Arch: pacman -S crun; Alpine: apk "
         "add crun) or runc");
-}
-
-/* The programs that come with this library: bin/ beside it, or `bin_dir`. */
-static int
-find_program(const char *bin_dir, const char *name, char **path,
-             struct lev_error *err)
-{
-    Dl_info info;
-    const char *slash;
-
-    if (bin_dir != NULL) {
-        if (asprintf(path, "%s/%s", bin_dir, name) < 0) {
-            *path = NULL;
-        }
-    }
-    else if (dladdr(&lev_engine_oci, &info) != 0 &&
-             (slash = strrchr(info.dli_fname, '/')) != NULL)
-    {
-        if (asprintf(path, "%.*s/bin/%s", (int)(slash - info.dli_fname),
-                     info.dli_fname, name) < 0)
-        {
-            *path = NULL;
-        }
-    }
-    if (*path == NULL) {
-        return lev_error_nomem(err, name);
-    }
-    if (access(*path, X_OK) < 0) {
-        return lev_error_set(err, LEV_E_ENGINE_UNAVAILABLE, errno,
-                             "%s: %s; is levrt installed whole?", *path,
-                             strerrordesc_np(errno));
-    }
-    return 0;
 }
 
 static int
@@ -286,6 +252,21 @@ oci_ping(struct lev_engine *e, const struct lev_scope *scope,
     return 0;
 }
 
+static void
+oci_adopt(struct lev_engine *e, const char *dir)
+{
+    const struct lev_scope at_once = {0, NULL};
+    struct lev_error err;
+
+    if (lev_helper_tell(lev_oci_of(e)->helper, &at_once,
+                        json_pack("{s:s, s:s}", "op", "adopt", "path", dir),
+                        &err) < 0)
+    {
+        lev_log(e->log, LEV_WARNING, "lev.engine",
+                "%s stays when this process is killed: %s", dir, err.msg);
+    }
+}
+
 static int
 open_all(struct lev_oci *o, const struct lev_engine_config *config,
          const struct lev_scope *scope, struct lev_error *err)
@@ -303,8 +284,8 @@ open_all(struct lev_oci *o, const struct lev_engine_config *config,
     }
     if (lev_discover_from_env(&o->docker, NULL, NULL, err) < 0 ||
         choose_dir(o, o->base.url, err) < 0 || find_runtime(o, err) < 0 ||
-        find_program(bin, "lev-reaper", &o->reaper, err) < 0 ||
-        find_program(bin, "lev-launcher", &o->init, err) < 0 ||
+        lev_engine_program(bin, "lev-reaper", &o->reaper, err) < 0 ||
+        lev_engine_program(bin, "lev-launcher", &o->init, err) < 0 ||
         make_store(o, err) < 0 || take_info(o, scope, err) < 0)
     {
         return -1;
@@ -346,10 +327,12 @@ const struct lev_engine_ops lev_engine_oci = {
     .name = "oci",
     .destroy = oci_destroy,
     .ping = oci_ping,
+    .adopt = oci_adopt,
     .image_inspect = lev_oci_image_inspect,
     .image_pull = lev_oci_image_pull,
     .image_empty = lev_oci_image_empty,
     .image_remove = lev_oci_image_remove,
+    .image_list = lev_oci_image_list,
     .runtime_mount = lev_oci_runtime_mount,
     .create = lev_oci_create,
     .put = lev_oci_put,

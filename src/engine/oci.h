@@ -208,6 +208,9 @@ int lev_oci_runtime_mount(struct lev_engine *e, const struct lev_scope *scope,
 char *lev_oci_commit(struct lev_engine *e, const struct lev_scope *scope,
                      const char *id, const char *const *labels,
                      struct lev_error *err);
+int lev_oci_image_list(struct lev_engine *e, const struct lev_scope *scope,
+                       const char *label, struct lev_listed **list,
+                       struct lev_error *err);
 /* An image of the store by what a user calls it. */
 int lev_oci_image_get(struct lev_oci *o, const struct lev_scope *scope,
                       const char *ref, struct lev_stored_image *image,

@@ -203,6 +203,85 @@ lev_oci_image_remove(struct lev_engine *e, const struct lev_scope *scope,
                                  lev_imageref_plain(ref), err);
 }
 
+/* "K=V", or "K" for any value. */
+static bool
+carries(char *const *labels, const char *label)
+{
+    const char *equals = strchr(label, '=');
+    size_t len = equals == NULL ? strlen(label) : (size_t)(equals - label);
+
+    for (; labels != NULL && *labels != NULL; labels++) {
+        if (strncmp(*labels, label, len) == 0 && (*labels)[len] == '=') {
+            return equals == NULL ||
+                   strcmp(*labels + len + 1, equals + 1) == 0;
+        }
+    }
+    return false;
+}
+
+/* 1 and a new entry when the image carries the label, 0 when it does not or
+ * has gone meanwhile. */
+static int
+list_image(struct lev_oci *o, const struct lev_scope *scope, const char *id,
+           const char *label, struct lev_listed **item, struct lev_error *err)
+{
+    struct lev_stored_image image;
+
+    if (lev_oci_image_get(o, scope, id, &image, err) < 0) {
+        return err->code == LEV_E_IMAGE_NOT_FOUND ? 0 : -1;
+    }
+    *item = NULL;
+    if (carries(image.labels, label)) {
+        *item = calloc(1, sizeof(**item));
+    }
+    if (*item != NULL) {
+        (*item)->labels = lev_steal(image.labels);
+        (*item)->id = strdup(id);
+        (*item)->name = strdup("");
+    }
+    lev_stored_image_deinit(&image);
+    if (*item != NULL && ((*item)->id == NULL || (*item)->name == NULL)) {
+        lev_listed_free(*item);
+        return lev_error_nomem(err, "listing");
+    }
+    return *item != NULL;
+}
+
+int
+lev_oci_image_list(struct lev_engine *e, const struct lev_scope *scope,
+                   const char *label, struct lev_listed **list,
+                   struct lev_error *err)
+{
+    struct lev_oci *o = lev_oci_of(e);
+    _cleanup_buf_ struct lev_buf text = {0};
+    _cleanup_json_ json_t *all = NULL;
+    struct lev_listed *found = NULL, **end = &found;
+    json_t *row;
+    size_t i;
+
+    if (lev_imagestore_list(o->images, scope, &text, err) < 0 ||
+        (all = lev_json_parse(text.data, text.len, "the store's images",
+                              err)) == NULL)
+    {
+        return -1;
+    }
+    json_array_foreach(all, i, row)
+    {
+        const char *id = lev_json_str(row, "Id");
+        int rc = id == NULL ? 0 : list_image(o, scope, id, label, end, err);
+
+        if (rc < 0) {
+            *end = NULL;
+            lev_listed_free(found);
+            return -1;
+        }
+        end = rc > 0 ? &(*end)->next : end;
+    }
+    *end = NULL;
+    *list = found;
+    return 0;
+}
+
 int
 lev_oci_runtime_mount(struct lev_engine *e, const struct lev_scope *scope,
                       const char *dir, const char *image,
