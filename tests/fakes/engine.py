@@ -444,10 +444,11 @@ class FakeEngine:
         self._change.set()
         self._change = asyncio.Event()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        return task
 
     def _main(self) -> None:
         try:
@@ -465,17 +466,24 @@ class FakeEngine:
         self._ready.set()
         async with server:
             await self._stop.wait()
-            # First: leaving waits for the connections, and a client that is
-            # still there keeps its own open.
-            for task in list(self._connections):
-                task.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+            for socket in server.sockets:  # no more connections
+                self._loop.remove_reader(socket.fileno())
+            # Before leaving, which waits for the connections: a client that is
+            # still there keeps its own open. The loop's own tasks, too, which
+            # make a connection of one that was just accepted.
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in self._connections:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+                await asyncio.sleep(0)  # its turn to close them
         self.path.unlink(missing_ok=True)
 
     def _connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._spawn(self._talk(Connection(reader, writer)))
+        task = self._spawn(self._talk(Connection(reader, writer)))
+        # Also where it is cancelled before it has begun.
+        task.add_done_callback(lambda _: writer.close())
         self.most_connections = max(self.most_connections, len(self._connections))
 
     async def _talk(self, connection: Connection) -> None:
@@ -601,6 +609,8 @@ class FakeEngine:
                 for image in json.load(manifest):
                     self.images.update(image["RepoTags"])
             await connection.answer(200, {"stream": "Loaded"})
+        elif request.method == "GET" and rest == "json":
+            await connection.answer(200, [])  # none of them has a label
         elif request.method == "GET" and rest.endswith("/json"):
             name = rest.removesuffix("/json")
             self._check_image(name)
