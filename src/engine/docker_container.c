@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "options.h"
+#include "owner.h"
 
 #define CREATE_TIMEOUT (30 * LEV_SECOND)
 #define FIND_TIMEOUT (10 * LEV_SECOND)
@@ -135,7 +136,10 @@ create_body(struct lev_docker *d, const struct lev_container_spec *spec,
         return NULL;
     }
     if (json_object_set_new(labels, MARK, json_string(strchr(mark, '=') + 1)) <
-        0) {
+            0 ||
+        json_object_set_new(labels, LEV_LABEL_NAME, json_string(spec->name)) <
+            0)
+    {
         lev_error_nomem(err, "labels");
         return NULL;
     }

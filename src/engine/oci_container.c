@@ -9,6 +9,7 @@
 
 #include "docker.h"
 #include "options.h"
+#include "owner.h"
 #include "tree.h"
 
 #define CREATE_TIMEOUT (30 * LEV_SECOND)
@@ -177,6 +178,7 @@ write_meta(const struct lev_oci_container *c,
     if (more != NULL) {
         json_object_update(labels, (json_t *)more);
     }
+    json_object_set_new(labels, LEV_LABEL_NAME, json_string(c->name));
     doc = json_pack("{s:s, s:s, s:s, s:O}", "name", c->name, "image",
                     spec->image, "image_id", c->image.id, "labels", labels);
     if (doc == NULL) {

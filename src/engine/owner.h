@@ -10,8 +10,9 @@
  *   zone.lev.expires  seconds since the epoch, after which it may go also
  *                     where nobody can tell whether its workflow lives
  *   zone.lev.keep     it stays, whatever becomes of its session
- *   zone.lev.name     a container's own name: what somebody makes of an image
- *                     of one inherits its labels, and is not levrt's
+ *   zone.lev.name     a container's own name, as its engine was asked for it:
+ *                     what somebody makes of an image of one inherits its
+ *                     labels, and is not levrt's
  *   zone.lev.role     what it is for; an image is levrt's when it is "files"
  *
  * Any thread.

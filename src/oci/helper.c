@@ -258,12 +258,10 @@ lift(int fd)
 }
 
 static int
-start(struct lev_helper *h, const char *const *argv,
-      const struct lev_scope *scope, struct lev_error *err)
+spawn_connected(struct lev_helper *h, const char *const *argv,
+                struct lev_error *err)
 {
     _cleanup_close_ int theirs = -1, own = -1, high_sock = -1, high_own = -1;
-    _cleanup_packet_ struct lev_packet ready = {0};
-    struct pollfd pfd = {.events = POLLIN};
     int pair[2];
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -277,12 +275,19 @@ start(struct lev_helper *h, const char *const *argv,
     if (high_sock < 0 || high_own < 0) {
         return lev_error_errno(err, "descriptors of the helper");
     }
-    if (spawn(h, argv, high_sock, high_own, err) < 0) {
+    return spawn(h, argv, high_sock, high_own, err);
+}
+
+static int
+start(struct lev_helper *h, const char *const *argv,
+      const struct lev_scope *scope, struct lev_error *err)
+{
+    _cleanup_packet_ struct lev_packet ready = {0};
+    struct pollfd pfd = {.events = POLLIN};
+
+    if (spawn_connected(h, argv, err) < 0) {
         return -1;
     }
-    lev_closep(&theirs);
-    lev_closep(&high_sock);
-    theirs = high_sock = -1;
     pfd.fd = h->sock;
     if (lev_scope_poll(scope, &pfd, 1, err) < 0) {
         return -1;
@@ -308,6 +313,46 @@ lev_helper_start(const char *program, const char *dir, const char *tag,
         return NULL;
     }
     return h;
+}
+
+struct lev_helper *
+lev_helper_spawn(const char *const *argv, struct lev_error *err)
+{
+    struct lev_helper *h = calloc(1, sizeof(*h));
+
+    if (h == NULL) {
+        lev_error_nomem(err, "helper");
+        return NULL;
+    }
+    h->sock = h->pidfd = -1;
+    if (spawn_connected(h, argv, err) < 0) {
+        lev_helper_release(h);
+        return NULL;
+    }
+    return h;
+}
+
+int
+lev_helper_tell(struct lev_helper *h, const struct lev_scope *scope,
+                json_t *message, struct lev_error *err)
+{
+    _cleanup_json_ json_t *body = message;
+
+    if (body == NULL) {
+        return lev_error_nomem(err, "message");
+    }
+    return lev_packet_send(h->sock, scope, body, NULL, 0, err);
+}
+
+void
+lev_helper_release(struct lev_helper *h)
+{
+    if (h == NULL) {
+        return;
+    }
+    lev_closep(&h->sock);
+    lev_closep(&h->pidfd);
+    free(h);
 }
 
 void

@@ -6,18 +6,26 @@
  * answer; when the helper dies, that end closes.
  *
  *   create   {name, lower: [dir…], networks: [{bridge, interface, address,
- *            prefix, gateway, default, mac}…] | null, ports: [{ip, from, to,
- * port, udp, address}…], shares_pids} → {netns, ports: [number…]} + [root] The
- * overlay of a container's directory is mounted, a network namespace made
- * (null: none) that {netns} is the path of; ports of this machine are taken
- * (from 0: any) and lead to `port` of `address` until the container is
- * removed. start    {name} + [stdin, stdout, stderr, exit] → {pid} exec {name,
- * number} + [stdin, stdout, stderr, exit] → {pid} `exit` is a socket: a
- * lev_exit comes when the process has ended; closing it kills the process of
- * an exec. signal   {name, signo} → {} pause    {name, on} → {} inspect {name}
- * → {state, pid, code, oom, peak, started, finished, paused} remove   {name} →
- * {}            when nothing of it is there any more network  {bridge,
- * gateway, prefix} → {host} unnetwork {bridge, gateway, prefix} → {}
+ *            prefix, gateway, default, mac}…] | null, ports: [{ip, from,
+ *            to, port, udp, address}…], shares_pids}
+ *            → {netns, ports: [number…]} + [root]
+ *            The overlay of a container's directory is mounted, a network
+ *            namespace made (null: none) that {netns} is the path of; ports of
+ *            this machine are taken (from 0: any) and lead to `port` of
+ *            `address` until the container is removed.
+ *   start    {name} + [stdin, stdout, stderr, exit] → {pid}
+ *   exec     {name, number} + [stdin, stdout, stderr, exit] → {pid}
+ *            `exit` is a socket: a lev_exit comes when the process has ended;
+ *            closing it kills the process of an exec.
+ *   signal   {name, signo} → {}
+ *   pause    {name, on} → {}
+ *   inspect  {name} → {state, pid, code, oom, peak, started, finished,
+ *            paused}
+ *   remove   {name} → {}            when nothing of it is there any more
+ *   network  {bridge, gateway, prefix} → {host}
+ *   unnetwork {bridge, gateway, prefix} → {}
+ *   adopt    {path}                 a directory that goes with the session;
+ *                                   not answered
  *
  * An answer with "error" has "code" (enum lev_errcode) and "detail". The
  * helper ends, and takes everything of the session with it, when the socket is
@@ -72,6 +80,16 @@ struct lev_helper *lev_helper_start(const char *program, const char *dir,
                                     const char *tag, const char *runtime,
                                     const struct lev_scope *scope,
                                     struct lev_error *err);
+/* Starts a program with a socket and the pidfd of this process, as above, and
+ * does not wait for it. `argv` ends with NULL. */
+struct lev_helper *lev_helper_spawn(const char *const *argv,
+                                    struct lev_error *err);
+/* Says something that is not answered. */
+int lev_helper_tell(struct lev_helper *h, const struct lev_scope *scope,
+                    json_t *message, struct lev_error *err);
+/* Closes the socket and leaves it alone: it ends by itself, and whoever has
+ * started it waits for it. NULL is fine. */
+void lev_helper_release(struct lev_helper *h);
 /* Ends it and waits (bounded) until everything of the session is gone; NULL is
  * fine. */
 void lev_helper_stop(struct lev_helper *h);

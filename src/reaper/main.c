@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "tree.h"
+#include "watch.h"
 
 #define STEP_MS 3 /* between two looks at what cannot be done yet */
 #define UNIFIED "/sys/fs/cgroup/unified"
@@ -339,6 +340,10 @@ tear_down(struct reaper *r)
     struct lev_error err;
     char path[64];
 
+    for (size_t i = 0; i < r->adopted_n; i++) {
+        lev_tree_remove(AT_FDCWD, r->adopted[i], &err);
+        free(r->adopted[i]);
+    }
     lev_net_close(r->net);
     if (r->hybrid) {
         umount2(UNIFIED, MNT_DETACH);
@@ -363,8 +368,9 @@ tear_down(struct reaper *r)
 static int
 usage(void)
 {
-    fprintf(stderr, "usage: lev-reaper STORE TAG RUNTIME, with a socket as "
-                    "descriptor 3 and a pidfd as 4; levrt starts it\n");
+    fprintf(stderr, "usage: lev-reaper STORE TAG RUNTIME, or lev-reaper watch "
+                    "SESSION SWEEPER, with a socket as descriptor 3 and a "
+                    "pidfd as 4; levrt starts it\n");
     return 2;
 }
 
@@ -381,6 +387,9 @@ main(int argc, char **argv)
     _cleanup_json_ json_t *ready = NULL;
     struct lev_error err;
 
+    if (argc == 4 && strcmp(argv[1], "watch") == 0) {
+        return watch_main(argv[2], argv[3]);
+    }
     if (argc != 4 || argv[1][0] != '/' || strlen(argv[2]) > LEV_TAG_MAX ||
         fcntl(r.sock, F_SETFD, FD_CLOEXEC) < 0 ||
         fcntl(r.workflow, F_SETFD, FD_CLOEXEC) < 0)

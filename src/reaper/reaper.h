@@ -6,6 +6,7 @@
  *   ports.c      its published ports
  *   process.c    starting the runtime, and what becomes of what it starts
  *   sweep.c      what dead sessions have left
+ *   watch.c      instead of all this, where containers are a daemon's
  *
  * One thread. It is in a session, a mount namespace and, once a network is
  * asked for, beside a network namespace of its own, and it is the subreaper of
@@ -24,6 +25,7 @@
 
 #define LEV_ENDED_MAX 256
 #define LEV_PLACES_MAX 8 /* networks of one container */
+#define LEV_ADOPTED_MAX 16
 
 struct reaper;
 struct container;
@@ -73,6 +75,8 @@ struct reaper {
     bool hybrid; /* the unified hierarchy is bound to a group of ours */
     struct lev_net *net;
     struct container *containers;
+    char *adopted[LEV_ADOPTED_MAX]; /* directories of the workflow's */
+    size_t adopted_n;
     struct {
         pid_t pid;
         int status;

@@ -263,6 +263,20 @@ dispatch(struct reaper *r, struct lev_packet *p, json_t **answer,
                          op == NULL ? "" : op);
 }
 
+static void
+adopt(struct reaper *r, const json_t *body)
+{
+    const char *op = lev_json_str(body, "op");
+    const char *path = lev_json_str(body, "path");
+
+    if (op != NULL && strcmp(op, "adopt") == 0 && path != NULL &&
+        r->adopted_n < LEV_ADOPTED_MAX)
+    {
+        r->adopted[r->adopted_n] = strdup(path);
+        r->adopted_n += r->adopted[r->adopted_n] != NULL;
+    }
+}
+
 void
 request_serve(struct reaper *r, struct lev_packet *p)
 {
@@ -270,8 +284,9 @@ request_serve(struct reaper *r, struct lev_packet *p)
     json_t *answer = NULL;
     struct lev_error err;
 
-    if (p->n == 0) {
-        return; /* nobody to answer to */
+    if (p->n == 0) { /* nobody to answer to */
+        adopt(r, p->body);
+        return;
     }
     if (dispatch(r, p, &answer, &extra_fd, &err) < 0) {
         reply_error(lev_steal_fd(&p->fds[0]), &err);

@@ -80,18 +80,6 @@ raise_descriptors(void)
     }
 }
 
-/* Tells the machine's starts apart: with another one all processes of before
- * are gone. Empty where /proc does not say. */
-static void
-read_boot(char boot[40])
-{
-    _cleanup_fclose_ FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-
-    if (f != NULL && fgets(boot, 40, f) != NULL) {
-        boot[strcspn(boot, "\n")] = '\0';
-    }
-}
-
 struct lev_session *
 lev_session_create(struct lev_session_config *config, struct lev_error *err)
 {
@@ -109,8 +97,7 @@ lev_session_create(struct lev_session_config *config, struct lev_error *err)
     lev_gate_init(&s->site_gate);
     lev_gate_init(&s->store_gate);
     lev_gate_init(&s->bundle_gate);
-    s->pid = getpid();
-    read_boot(s->boot);
+    lev_owner_self(&s->owner);
     s->threads = lev_pool_create(0, err);
     if (s->threads == NULL || copy_config(&s->config, config, err) < 0 ||
         lev_random_hex(s->id, sizeof(s->id) - 1, err) < 0)
@@ -150,7 +137,7 @@ lev_session_unref(struct lev_session *s)
     }
     /* In a forked child the threads of store and engine do not exist, and what
      * the parent uses is not the child's to close. */
-    if (s->pid != getpid()) {
+    if (s->owner.pid != getpid()) {
         return;
     }
     lev_site_free_all(s->sites);
@@ -221,7 +208,12 @@ lev_session_dir(struct lev_session *s, struct lev_error *err)
     char *dir;
 
     pthread_mutex_lock(&s->mutex);
-    if (s->dir == NULL && base != NULL && strlen(base) < 60) {
+    if (s->dir != NULL) {
+        dir = s->dir;
+        pthread_mutex_unlock(&s->mutex);
+        return dir;
+    }
+    if (base != NULL && strlen(base) < 60) {
         s->dir = make_dir(base, s->id);
     }
     if (s->dir == NULL) {
@@ -229,6 +221,9 @@ lev_session_dir(struct lev_session *s, struct lev_error *err)
     }
     if (s->dir == NULL) {
         lev_error_errno(err, "make the session's directory in /tmp");
+    }
+    else {
+        lev_session_watch_dir(s);
     }
     dir = s->dir;
     pthread_mutex_unlock(&s->mutex);
@@ -261,15 +256,18 @@ lev_session_labels(const struct lev_session *s, const char *role,
                    int64_t needed, struct lev_error *err)
 {
     _cleanup_words_ struct lev_words labels = {0};
+    char pid[64];
 
-    lev_words_printf(&labels, "zone.lev.session=%s", s->id);
+    lev_owner_pid_text(&s->owner, pid);
+    lev_words_printf(&labels, LEV_LABEL_SESSION "=%s", s->id);
     lev_words_printf(&labels, "zone.lev.job=%.100s", s->config.job);
-    lev_words_printf(&labels, "zone.lev.pid=%d", (int)getpid());
-    lev_words_printf(&labels, "zone.lev.boot=%s", s->boot);
-    lev_words_printf(&labels, "zone.lev.role=%s", role);
+    lev_words_printf(&labels, LEV_LABEL_PID "=%s", pid);
+    lev_words_printf(&labels, LEV_LABEL_BOOT "=%s", s->owner.boot);
+    lev_words_printf(&labels, LEV_LABEL_HOST "=%s", s->owner.host);
+    lev_words_printf(&labels, LEV_LABEL_ROLE "=%s", role);
     if (needed > 0) {
         lev_words_printf(
-            &labels, "zone.lev.expires=%lld",
+            &labels, LEV_LABEL_EXPIRES "=%lld",
             (long long)(time(NULL) + needed / LEV_SECOND + EXPIRY_SLACK));
     }
     if (labels.failed) {
@@ -314,7 +312,7 @@ lev_session_stop(struct lev_session *s, bool hurry)
 {
     unsigned n = 0;
 
-    if (s->pid != getpid()) {
+    if (s->owner.pid != getpid()) {
         return 0;
     }
     pthread_mutex_lock(&s->mutex);
@@ -331,9 +329,10 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
     unsigned n = lev_session_stop(s, false);
     _cleanup_free_ char *logs = NULL;
     struct lev_error err;
+    bool clean = true;
 
     /* Runs, networks and directory are the parent's. */
-    if (s->pid != getpid()) {
+    if (s->owner.pid != getpid()) {
         return;
     }
     if (n > 0) {
@@ -351,14 +350,16 @@ lev_session_close(struct lev_session *s, const struct lev_scope *scope)
         lev_log(s->config.log, LEV_ERROR, "lev",
                 "not all runs have ended when the session closes: %s",
                 err.msg);
+        clean = false;
     }
     for (struct lev_site *site = s->sites; site != NULL; site = site->next) {
-        lev_site_close(site, scope);
+        clean &= lev_site_close(site, scope);
     }
     lev_closep(&s->bundle_lock);
     /* Not only with the last reference: a program may keep tasks and documents
      * for as long as it likes. */
     remove_dir(s);
+    lev_session_watch_end(s, clean);
     if (asprintf(&logs, "%s/logs", s->config.data_dir) < 0) {
         logs = NULL;
         return; /* the next session's turn */

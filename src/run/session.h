@@ -10,6 +10,7 @@
 
 #include "discover.h"
 #include "engine.h"
+#include "gc.h"
 #include "images.h"
 #include "store.h"
 #include "worker.h"
@@ -79,19 +80,10 @@ const char *lev_site_network(struct lev_site *site,
 char *lev_site_network_create(struct lev_site *site,
                               const struct lev_scope *scope, const char *role,
                               unsigned hosts, struct lev_error *err);
-/* Labels "K=V" of everything that a session makes, ending with NULL:
- *
- *   zone.lev.session   its id
- *   zone.lev.job       what the workflow is called
- *   zone.lev.pid       of its process, and
- *   zone.lev.boot      the machine's start that this pid belongs to
- *   zone.lev.role      main, service, files, runtime, session, run-N
- *   zone.lev.expires   seconds since the epoch: whoever finds it later may
- *                      remove it without asking whether its session lives.
- *                      Absent where nothing bounds how long it is needed.
- *
- * `needed`: for how long at most, in nanoseconds, or 0. Slow engines, and
- * clocks that differ, are given a day. */
+/* Labels "K=V" of everything that a session makes (owner.h), ending with NULL.
+ * `role`: main, service, files, runtime, session, run-N. `needed`: for how
+ * long at most, in nanoseconds, or 0 where nothing bounds that. Slow engines,
+ * and clocks that differ, are given a day. */
 char **lev_session_labels(const struct lev_session *s, const char *role,
                           int64_t needed, struct lev_error *err);
 /* The runtime bundle's directory; built on first use, whoever comes meanwhile
@@ -102,7 +94,6 @@ const char *lev_session_bundle(struct lev_session *s,
 
 /* What could not be removed: retried, with a bound, when the session closes.
  */
-enum lev_leftover { LEV_LEFT_CONTAINER, LEV_LEFT_NETWORK, LEV_LEFT_IMAGE };
 void lev_session_leave(struct lev_site *site, enum lev_leftover kind,
                        const char *id, const char *name,
                        const struct lev_error *why);

@@ -15,6 +15,7 @@
 #define SUBNET_TRIES 32
 #define SESSION_PREFIX 20 /* 4,000 addresses */
 #define REMOVE_TIMEOUT (30 * LEV_SECOND)
+#define REMOVE_AT_ONCE 8
 
 static void
 left_free(struct lev_left *left)
@@ -111,6 +112,7 @@ lev_session_site(struct lev_session *s, const struct lev_scope *scope,
     site->number = site->next == NULL ? 0 : site->next->number + 1;
     s->sites = site;
     pthread_mutex_unlock(&s->mutex);
+    lev_session_watch(s, site->engine);
     return site;
 }
 
@@ -266,6 +268,18 @@ lev_session_leave(struct lev_site *site, enum lev_leftover kind,
     pthread_mutex_unlock(&s->mutex);
 }
 
+/* Where the engine is a daemon's, lev-reaper is told when the session ends. */
+static void
+log_left(const struct lev_site *site, const char *name, const char *why)
+{
+    bool watched =
+        site->engine->ops->endpoint != NULL && site->session->watch != NULL;
+
+    lev_log(site->session->config.log, LEV_ERROR, "lev",
+            "%s is left behind: %s%s", name, why == NULL ? "" : why,
+            watched ? "; lev-reaper tries again for an hour" : "");
+}
+
 static int
 remove_left(struct lev_site *site, const struct lev_scope *scope,
             const struct lev_left *left, struct lev_error *err)
@@ -283,71 +297,66 @@ remove_left(struct lev_site *site, const struct lev_scope *scope,
     return 0;
 }
 
-/* Removes what carries the session's label, whether it is known or not. */
-static void
-sweep(struct lev_site *site, const struct lev_scope *scope,
-      int (*list)(struct lev_engine *e, const struct lev_scope *scope,
-                  const char *label, struct lev_listed **list,
-                  struct lev_error *err),
-      int (*remove)(struct lev_engine *e, const struct lev_scope *scope,
-                    const char *id, struct lev_error *err))
+/* Removes what carries the session's label, whether it is known or not; false
+ * when something stays. */
+static bool
+sweep(struct lev_site *site, const struct lev_scope *scope)
 {
+    const struct lev_gc gc = {.session = site->session->id};
     struct lev_scope bound = lev_scope_within(scope, REMOVE_TIMEOUT);
     struct lev_log *log = site->session->config.log;
-    struct lev_listed *found = NULL;
+    _cleanup_found_ struct lev_found *found = NULL;
     struct lev_error err;
-    char label[64];
+    size_t left;
 
-    snprintf(label, sizeof(label), "zone.lev.session=%s", site->session->id);
-    if (list(site->engine, &bound, label, &found, &err) < 0) {
+    if (lev_gc_find(site->engine, &bound, &gc, &found, &err) < 0) {
         lev_log(log, LEV_ERROR, "lev",
                 "what is left of the session is not known: %s", err.msg);
-        return;
+        return false;
     }
-    for (struct lev_listed *item = found; item != NULL; item = item->next) {
-        bound = lev_scope_within(scope, REMOVE_TIMEOUT);
-        if (remove(site->engine, &bound, item->id, &err) < 0) {
-            lev_log(log, LEV_ERROR, "lev", "%s is left behind: %s", item->name,
-                    err.msg);
+    left = lev_gc_remove(site->engine, scope, found, REMOVE_AT_ONCE);
+    for (const struct lev_found *f = found; f != NULL; f = f->next) {
+        if (!f->removed) {
+            log_left(site, f->name, f->error);
         }
     }
-    lev_listed_free(found);
+    return left == 0;
 }
 
-void
+bool
 lev_site_close(struct lev_site *site, const struct lev_scope *scope)
 {
     const struct lev_engine_ops *ops = site->engine->ops;
-    bool unsure = atomic_exchange(&site->unsure, false);
-    struct lev_log *log = site->session->config.log;
+    bool unsure = atomic_exchange(&site->unsure, false), clean = true;
     char *network = atomic_exchange(&site->network, NULL);
+    struct lev_scope bound;
     struct lev_error err;
 
     while (site->left != NULL) {
         struct lev_left *left = site->left;
-        struct lev_scope bound = lev_scope_within(scope, REMOVE_TIMEOUT);
 
+        bound = lev_scope_within(scope, REMOVE_TIMEOUT);
         site->left = left->next;
         if (remove_left(site, &bound, left, &err) < 0) {
-            lev_log(log, LEV_ERROR, "lev", "%s is left behind: %s", left->name,
-                    err.msg);
+            log_left(site, left->name, err.msg);
+            clean = false;
         }
         left_free(left);
     }
     if (unsure) {
-        sweep(site, scope, ops->list, ops->remove);
+        clean &= sweep(site, scope);
     }
-    if (network != NULL) {
-        struct lev_scope bound = lev_scope_within(scope, REMOVE_TIMEOUT);
+    bound = lev_scope_within(scope, REMOVE_TIMEOUT);
+    if (network != NULL &&
+        ops->network_remove(site->engine, &bound, network, &err) < 0)
+    {
+        char name[64];
 
-        if (ops->network_remove(site->engine, &bound, network, &err) < 0) {
-            lev_log(log, LEV_ERROR, "lev",
-                    "the network levrt-%.12s-session is left behind: %s",
-                    site->session->id, err.msg);
-        }
-        free(network);
+        snprintf(name, sizeof(name), "the network levrt-%.12s-session",
+                 site->session->id);
+        log_left(site, name, err.msg);
+        clean = false;
     }
-    if (unsure) {
-        sweep(site, scope, ops->network_list, ops->network_remove);
-    }
+    free(network);
+    return clean;
 }

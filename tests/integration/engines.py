@@ -45,6 +45,9 @@ class Engine(Protocol):
     def images(self) -> list[str]:
         """Ids of images that runs have made (and not: the tests' images)."""
 
+    def state(self, tags: list[str]) -> list[str]:
+        """What else it has on disk of the sessions whose helpers had the tags."""
+
     def load(self, name: str, root: bytes, config: Mapping[str, Any]) -> None:
         """Makes the image `name` of a tar archive of its root."""
 
@@ -145,6 +148,9 @@ class DockerEngine:
     def images(self) -> list[str]:
         rows = self._json("GET", "/images/json", filters=_filter(None))
         return sorted(row["Id"] for row in rows)
+
+    def state(self, tags: list[str]) -> list[str]:
+        return []  # the daemon's
 
     def load(self, name: str, root: bytes, config: Mapping[str, Any]) -> None:
         # Not /images/create: only an archive of `docker save` may name another
@@ -296,6 +302,13 @@ class OciEngine:
                 found.append(row["Id"])
         return sorted(found)
 
+    def state(self, tags: list[str]) -> list[str]:
+        sessions = self._store / "sessions"
+        found = [str(p) for tag in tags for p in sessions.glob(f"*{tag}")]
+        links = [(p, os.readlink(p)) for p in self._store.glob("names/*")]
+        found += [str(p) for p, to in links if any(f"/{t}/" in to for t in tags)]
+        return found
+
     def load(self, name: str, root: bytes, config: Mapping[str, Any]) -> None:
         self._loaded[name] = root, config
         with tempfile.NamedTemporaryFile() as file:
@@ -345,8 +358,8 @@ class OciEngine:
         for path in self._store.glob(pattern):
             try:
                 note = json.loads(path.read_bytes())
-            except FileNotFoundError:
-                continue  # removed meanwhile
+            except (FileNotFoundError, json.JSONDecodeError):
+                continue  # removed meanwhile, or being written when it was killed
             label = note["labels"].get(SESSION)
             if label is not None and session in (None, label):
                 found.append(note["name"])

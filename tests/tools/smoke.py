@@ -39,9 +39,10 @@ async def run_closure() -> None:
 
 async def run_programs() -> None:
     """Those beside the library find what they are linked with."""
-    reaper = Path(levrt.__file__).parent / "bin" / "lev-reaper"
-    done = subprocess.run([reaper], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "usage" in done.stderr, done
+    for name in ("lev-reaper", "lev-sweep"):
+        path = Path(levrt.__file__).parent / "bin" / name
+        done = subprocess.run([path], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "usage" in done.stderr, done
 
 
 WAYS = {"command": run_command, "closure": run_closure, "programs": run_programs}

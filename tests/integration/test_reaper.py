@@ -1,0 +1,78 @@
+"""Whatever happens to the workflow's process, nothing that it started stays."""
+
+import os
+from pathlib import Path
+
+import pytest
+from traces import Victim, traces, wait_until_gone
+
+import levrt
+from levrt import Cr
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+@pytest.mark.parametrize("way", ["services", "closure", "many"])
+def test_a_killed_workflow_leaves_nothing(engine, tools, way, group):
+    victim = Victim.start(tools, way)
+    if way != "many":
+        assert len(engine.containers(victim.session)) == {"services": 4}.get(way, 1)
+    victim.kill(group)
+    wait_until_gone(engine, victim)
+
+
+def test_a_forked_child_that_lives_on_keeps_nothing(engine, tools):
+    victim = Victim.start(tools, "fork")
+    victim.kill()
+    try:
+        wait_until_gone(engine, victim)
+    finally:
+        victim.kill_child()
+
+
+def test_a_workflow_that_ends_leaves_nothing_either(engine, tools):
+    victim = Victim.start(tools, "services")
+    assert victim.end() == 0
+    assert traces(engine, victim) == []
+
+
+def test_a_session_is_not_touched_by_another_ones_end(engine, tools):
+    victims = [Victim.start(tools, "plain") for _ in range(10)]
+    killed, others = victims[:5], victims[5:]
+    before = {v.session: engine.containers(v.session) for v in others}
+    assert all(len(names) == 1 for names in before.values())
+    for victim in killed:
+        victim.kill()
+    for victim in killed:
+        wait_until_gone(engine, victim)
+    # A new session sweeps what dead ones have left.
+    levrt.run(_quick(tools))
+    for victim in others:
+        assert engine.containers(victim.session) == before[victim.session]
+        assert victim.end() == 0
+        assert traces(engine, victim) == []
+
+
+async def _quick(tools):
+    await Cr(tools, cmd=["true"])
+
+
+def test_the_next_session_removes_what_a_killed_reaper_left(engine, tools):
+    victim = Victim.start(tools, "services")
+    victim.kill(reapers=True)
+    assert len(engine.containers(victim.session)) == 4
+    levrt.run(_quick(tools))
+    wait_until_gone(engine, victim)
+
+
+def test_the_reaper_is_nobodys_hindrance(engine, tools):
+    """It keeps no pipe, directory or process group of its parent busy."""
+    victim = Victim.start(tools, "plain")
+    for pid in victim.reapers:
+        assert os.getpgid(pid) != os.getpgid(victim.process.pid)
+        assert os.getsid(pid) != os.getsid(victim.process.pid)
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        for fd in range(3):
+            assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null"
+        assert Path(f"/proc/{pid}/comm").read_text() == "lev-reaper\n"
+    assert victim.end() == 0
+    assert traces(engine, victim) == []
