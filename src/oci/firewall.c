@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "buf.h"
+#include "nftmap.h"
 #include "subprocess.h"
 
 #define COMMAND_TIMEOUT (10 * LEV_SECOND)
@@ -364,10 +365,12 @@ delete_chains(const char *tag)
 }
 
 void
-lev_firewall_close(const struct lev_firewall *f)
+lev_firewall_close(struct lev_firewall *f)
 {
     struct lev_error none;
 
+    lev_closep(&f->nl);
+    f->nl = -1;
     if (f->forwards) {
         forward_rules(f, "-D", &none);
     }
@@ -421,27 +424,6 @@ lev_firewall_sweep(const char *tag)
 /* ---- published ports ---- */
 
 static void
-put_element(struct lev_buf *rules, const struct lev_firewall *f,
-            const char *verb, const struct lev_published *p)
-{
-    char ip[INET_ADDRSTRLEN], to[INET_ADDRSTRLEN];
-    const char *protocol = p->udp ? "udp" : "tcp";
-
-    inet_ntop(AF_INET, &p->ip, ip, sizeof(ip));
-    inet_ntop(AF_INET, &p->to, to, sizeof(to));
-    if (p->ip.s_addr == INADDR_ANY) {
-        lev_buf_printf(rules,
-                       "%s element ip levrt-%s %s_any { %u : %s . %u }\n",
-                       verb, f->tag, protocol, p->host_port, to, p->port);
-    }
-    else {
-        lev_buf_printf(rules,
-                       "%s element ip levrt-%s %s_at { %s . %u : %s . %u }\n",
-                       verb, f->tag, protocol, ip, p->host_port, to, p->port);
-    }
-}
-
-static void
 put_rule(struct lev_buf *rules, const struct lev_firewall *f, const char *verb,
          const struct lev_published *p)
 {
@@ -460,16 +442,20 @@ put_rule(struct lev_buf *rules, const struct lev_firewall *f, const char *verb,
 
 /* `n` that one command takes. */
 static int
-change_some(const struct lev_firewall *f, bool add,
+change_some(struct lev_firewall *f, bool add,
             const struct lev_published *ports, size_t n, struct lev_error *err)
 {
     _cleanup_buf_ struct lev_buf rules = {0};
+    char table[32];
 
     if (!f->iptables) {
-        for (size_t i = 0; i < n; i++) {
-            put_element(&rules, f, add ? "add" : "delete", &ports[i]);
+        snprintf(table, sizeof(table), "levrt-%s", f->tag);
+        if (f->nl < 0) {
+            f->nl = lev_nftmap_open(err);
         }
-        return nft(&rules, err);
+        return f->nl < 0 ? -1
+               : add     ? lev_nftmap_add(f->nl, table, ports, n, err)
+                         : lev_nftmap_delete(f->nl, table, ports, n, err);
     }
     lev_buf_puts(&rules, "*nat\n");
     for (size_t i = 0; i < n; i++) {
@@ -480,8 +466,8 @@ change_some(const struct lev_firewall *f, bool add,
 }
 
 static int
-change(const struct lev_firewall *f, bool add,
-       const struct lev_published *ports, size_t n, struct lev_error *err)
+change(struct lev_firewall *f, bool add, const struct lev_published *ports,
+       size_t n, struct lev_error *err)
 {
     const size_t most = INPUT_MAX / 128; /* no line is longer */
     int rc = 0;
@@ -499,9 +485,8 @@ change(const struct lev_firewall *f, bool add,
 }
 
 int
-lev_firewall_publish(const struct lev_firewall *f,
-                     const struct lev_published *ports, size_t n,
-                     struct lev_error *err)
+lev_firewall_publish(struct lev_firewall *f, const struct lev_published *ports,
+                     size_t n, struct lev_error *err)
 {
     if (change(f, true, ports, n, err) == 0) {
         return 0;
@@ -511,7 +496,7 @@ lev_firewall_publish(const struct lev_firewall *f,
 }
 
 void
-lev_firewall_unpublish(const struct lev_firewall *f,
+lev_firewall_unpublish(struct lev_firewall *f,
                        const struct lev_published *ports, size_t n)
 {
     struct lev_error none;

@@ -9,8 +9,8 @@
  * address takes route_localnet there, which alone would open the host's own
  * loopback services to the containers (CVE-2020-8558).
  *
- * Each change is one process of the nft or iptables command. One thread; the
- * caller is in the namespace that is meant.
+ * Each change is one process of the nft or iptables command, but for ports
+ * with nftables. One thread; the caller is in the namespace that is meant.
  */
 #ifndef LEV_FIREWALL_H
 #define LEV_FIREWALL_H
@@ -20,6 +20,7 @@
 struct lev_firewall {
     char tag[9];
     char uplink[16];       /* the host's end */
+    int nl;                /* for ports: -1 until there is one */
     struct in_addr inside; /* the address of the session's end */
     bool iptables;         /* nftables is not there, or does not work */
     bool forwards;         /* rules in the host's FORWARD, beside nftables' */
@@ -34,14 +35,14 @@ int lev_firewall_open_inside(struct lev_firewall *f, const char *uplink,
 /* On the host. Where its FORWARD policy drops, with two rules for the uplink
  * there. */
 int lev_firewall_open(struct lev_firewall *f, struct lev_error *err);
-void lev_firewall_close(const struct lev_firewall *f);
+void lev_firewall_close(struct lev_firewall *f);
 /* What a holder of `tag` that was killed has left on the host. */
 void lev_firewall_sweep(const char *tag);
 
-int lev_firewall_publish(const struct lev_firewall *f,
+int lev_firewall_publish(struct lev_firewall *f,
                          const struct lev_published *ports, size_t n,
                          struct lev_error *err);
-void lev_firewall_unpublish(const struct lev_firewall *f,
+void lev_firewall_unpublish(struct lev_firewall *f,
                             const struct lev_published *ports, size_t n);
 
 #endif

@@ -294,6 +294,7 @@ lev_net_open(const char *tag, const struct lev_scope *scope,
         return NULL;
     }
     net->host_ns = net->ns = net->host_nl = net->nl = -1;
+    net->firewall.nl = -1;
     snprintf(net->firewall.tag, sizeof(net->firewall.tag), "%s", tag);
     snprintf(net->firewall.uplink, sizeof(net->firewall.uplink), "lv%.8s",
              tag);
