@@ -18,6 +18,7 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -611,8 +612,47 @@ test_crowd(void)
 static int
 rules_left(void)
 {
-    return system("{ nft list ruleset; iptables-save; } 2>/dev/null | "
+    return system("PATH=/usr/sbin:/usr/bin:/sbin:/bin; { nft list ruleset; "
+                  "iptables-save; } 2>/dev/null | "
                   "grep -q 'levrt-\\|lv[0-9a-f]'") == 0;
+}
+
+/* A helper that is killed leaves rules, an interface and containers; the next
+ * session takes them away, and the port is free. */
+static void
+test_lost(void)
+{
+    const struct lev_engine_config config = {.bin_dir =
+                                                 getenv("LEVRT_TEST_BIN")};
+    struct lev_scope scope = oci_soon();
+    struct lev_container_state state;
+    struct lev_error err;
+    struct box b;
+    char url[100];
+    int held;
+
+    oci_fixture_open(&f);
+    box_open(&b, "{\"port_bindings\": {\"80\": 7300}}", NULL);
+    assert(kill(lev_helper_pid(lev_oci_of(f.e)->helper), SIGKILL) == 0);
+    while (f.e->ops->inspect(f.e, &scope, b.id, &state, &err) == 0) {
+        ;
+    }
+    assert(err.code == LEV_E_ENGINE_UNAVAILABLE);
+    assert(rules_left());
+    close(b.ns);
+    f.e->ops->detach(b.p);
+    free(b.id);
+    lev_engine_unref(f.e);
+    snprintf(url, sizeof(url), "oci:%s", f.dir);
+    f.e = lev_oci_open(url, &config, &scope, &err);
+    must(f.e == NULL ? -1 : 0, &err);
+    assert(!rules_left());
+    enter(here);
+    assert(if_nametoindex("lan0") > 0);
+    held = serve(here, SOCK_STREAM, "0.0.0.0", 7300);
+    assert(held >= 0);
+    close(held);
+    oci_fixture_close(&f);
 }
 
 static void
@@ -626,6 +666,7 @@ everything(void)
     test_closed();
     oci_fixture_close(&f);
     assert(!rules_left());
+    test_lost();
 }
 
 /* A PATH with these programs alone. */
@@ -667,6 +708,7 @@ test_iptables(void)
     test_loopback("iptables -t raw -F");
     test_closed();
     oci_fixture_close(&f);
+    test_lost();
     assert(setenv("PATH", path, 1) == 0);
     assert(!rules_left());
     must(lev_tree_remove(-1, dir, &err), &err);
