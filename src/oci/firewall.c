@@ -297,11 +297,103 @@ forward_drops(char chain[16])
     return strstr(lev_buf_text(&rules), "-P FORWARD DROP") != NULL;
 }
 
+/* ---- who else has its say ---- */
+
+#define FIREWALLD "table inet firewalld {"
+
+/* `add`: "--add-interface" or "--remove-interface". */
+static int
+firewalld(const struct lev_firewall *f, const char *add, struct lev_error *err)
+{
+    const char *const argv[] = {"firewall-cmd", "-q", "--zone=trusted", add,
+                                f->uplink,      NULL};
+
+    return run(argv, NULL, NULL, err);
+}
+
+/* Where the administrator has let the uplinks through, that is enough. */
+static bool
+knows_uplinks(const char *family, const char *table, const char *chain)
+{
+    const char *const argv[] = {"nft", "list", "chain", family,
+                                table, chain,  NULL};
+    _cleanup_buf_ struct lev_buf rules = {0};
+    struct lev_error none;
+
+    return run(argv, NULL, &rules, &none) == 0 &&
+           strstr(lev_buf_text(&rules), "name \"lv") != NULL;
+}
+
+static int
+refuse_chain(const char *family, const char *table, const char *chain,
+             struct lev_error *err)
+{
+    return lev_error_set(
+        err, LEV_E_ENGINE_UNAVAILABLE, 0,
+        "the chain %s of nftables' table %s %s drops what containers send: "
+        "let them through (nft 'insert rule %s %s %s iifname \"lv*\" accept; "
+        "insert rule %s %s %s oifname \"lv*\" ct state established,related "
+        "accept'), or use host=True or network_mode=\"none\"",
+        chain, family, table, family, table, chain, family, table, chain);
+}
+
+/* Chains as nft lists them; iptables' own were looked at already. */
+static int
+check_chains(char *list, struct lev_error *err)
+{
+    char family[16] = "", table[64] = "", chain[64] = "", *save = NULL;
+
+    for (char *line = strtok_r(list, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save))
+    {
+        bool ip = strcmp(family, "inet") == 0 || strcmp(family, "ip") == 0;
+
+        if (sscanf(line, "table %15s %63s {", family, table) == 2 ||
+            sscanf(line, " chain %63s {", chain) == 1 || !ip ||
+            strncmp(table, "levrt-", 6) == 0 ||
+            (strcmp(table, "filter") == 0 && strcmp(chain, "FORWARD") == 0) ||
+            strstr(line, "hook forward") == NULL ||
+            strstr(line, "policy drop") == NULL)
+        {
+            continue;
+        }
+        if (!knows_uplinks(family, table, chain)) {
+            return refuse_chain(family, table, chain, err);
+        }
+    }
+    return 0;
+}
+
+static int
+pass_others(struct lev_firewall *f, struct lev_error *err)
+{
+    static const char *const argv[] = {"nft", "list", "chains", NULL};
+    _cleanup_buf_ struct lev_buf list = {0};
+    struct lev_error none;
+
+    if (run(argv, NULL, &list, &none) < 0 || list.data == NULL) {
+        return 0; /* without the nft command there are none of its chains */
+    }
+    if (strstr(list.data, FIREWALLD) != NULL) {
+        f->zoned = true;
+        if (firewalld(f, "--add-interface", err) < 0) {
+            return lev_error_wrap(err,
+                                  "firewalld drops what containers send, and "
+                                  "does not take %s into its zone trusted",
+                                  f->uplink);
+        }
+    }
+    return check_chains(list.data, err);
+}
+
 int
 lev_firewall_open(struct lev_firewall *f, struct lev_error *err)
 {
     bool drops = forward_drops(f->chain);
 
+    if (pass_others(f, err) < 0) {
+        return -1;
+    }
     if (f->iptables) {
         return open_iptables(f, err);
     }
@@ -371,6 +463,9 @@ lev_firewall_close(struct lev_firewall *f)
 
     lev_closep(&f->nl);
     f->nl = -1;
+    if (f->zoned) {
+        firewalld(f, "--remove-interface", &none);
+    }
     if (f->forwards) {
         forward_rules(f, "-D", &none);
     }
@@ -403,6 +498,17 @@ has_chains(const char *tag)
     return false;
 }
 
+static bool
+has_firewalld(void)
+{
+    static const char *const argv[] = {"nft", "list", "tables", "inet", NULL};
+    _cleanup_buf_ struct lev_buf list = {0};
+    struct lev_error none;
+
+    return run(argv, NULL, &list, &none) == 0 &&
+           strstr(lev_buf_text(&list), "table inet firewalld") != NULL;
+}
+
 void
 lev_firewall_sweep(const char *tag)
 {
@@ -412,6 +518,9 @@ lev_firewall_sweep(const char *tag)
     snprintf(f.tag, sizeof(f.tag), "%s", tag);
     snprintf(f.uplink, sizeof(f.uplink), "lv%s", f.tag);
     delete_table(tag);
+    if (has_firewalld()) {
+        firewalld(&f, "--remove-interface", &none);
+    }
     if (has_chains(tag)) {
         delete_chains(tag);
     }

@@ -24,6 +24,7 @@ struct lev_firewall {
     struct in_addr inside; /* the address of the session's end */
     bool iptables;         /* nftables is not there, or does not work */
     bool forwards;         /* rules in the host's FORWARD, beside nftables' */
+    bool zoned;            /* the uplink is in a zone of firewalld's */
     char chain[16];        /* where those are */
 };
 
@@ -32,8 +33,10 @@ struct lev_firewall {
  * ENGINE_UNAVAILABLE where neither works. */
 int lev_firewall_open_inside(struct lev_firewall *f, const char *uplink,
                              struct lev_error *err);
-/* On the host. Where its FORWARD policy drops, with two rules for the uplink
- * there. */
+/* On the host. Where iptables' FORWARD policy drops, with two rules for the
+ * uplink there; where firewalld is, in its zone "trusted", as Docker is in one
+ * of the same kind. ENGINE_UNAVAILABLE naming another chain that drops what it
+ * does not know, with what to add there: never a silent time-out. */
 int lev_firewall_open(struct lev_firewall *f, struct lev_error *err);
 void lev_firewall_close(struct lev_firewall *f);
 /* What a holder of `tag` that was killed has left on the host. */

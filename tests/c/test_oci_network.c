@@ -714,6 +714,83 @@ test_iptables(void)
     must(lev_tree_remove(-1, dir, &err), &err);
 }
 
+/* Others that drop what they do not know: named, with what to do. */
+static void
+test_guard(void)
+{
+    struct lev_error err;
+    char *command;
+
+    assert(system("nft 'add table inet guard; add chain inet guard forwarding "
+                  "{ type "
+                  "filter hook forward priority 5; policy drop; }'") == 0);
+    oci_fixture_open(&f);
+    assert(fail("{\"port_bindings\": {\"80\": 7400}}", &err) < 0);
+    assert(err.code == LEV_E_ENGINE_UNAVAILABLE);
+    assert(strstr(err.msg, "chain forwarding of nftables' table inet guard") !=
+           NULL);
+    assert(!rules_left());
+    /* What it says to do is enough, but for what comes in by itself. */
+    command = strstr(err.msg, "(nft");
+    assert(command != NULL);
+    *strchr(command, ')') = '\0';
+    assert(system(command + 1) == 0);
+    assert(
+        system(
+            "nft insert rule inet guard forwarding ct status dnat accept") ==
+        0);
+    test_published();
+    oci_fixture_close(&f);
+    assert(system("nft delete table inet guard") == 0);
+    assert(!rules_left());
+}
+
+/* A firewalld that does what it is told. */
+static const char firewall_cmd[] =
+    "#!/bin/sh\n"
+    "[ \"$1 $2\" = '-q --zone=trusted' ] || exit 2\n"
+    "case $3 in\n"
+    "--add-interface)\n"
+    "    nft insert rule inet firewalld filter_FORWARD iifname \"$4\" accept\n"
+    "    nft insert rule inet firewalld filter_FORWARD ct status dnat accept\n"
+    "    nft insert rule inet firewalld filter_FORWARD ct state established "
+    "accept;;\n"
+    "--remove-interface) nft flush chain inet firewalld filter_FORWARD;;\n"
+    "esac\n";
+
+static void
+test_firewalld(void)
+{
+    char dir[] = "/tmp/levrt-path-XXXXXX", path[300];
+    _cleanup_free_ char *before = strdup(getenv("PATH"));
+    struct lev_error err;
+    FILE *program;
+
+    assert(before != NULL && mkdtemp(dir) != NULL);
+    assert(system("nft 'add table inet firewalld; add chain inet firewalld "
+                  "filter_FORWARD { type filter hook forward priority 10; }; "
+                  "add rule inet firewalld filter_FORWARD reject'") == 0);
+    oci_fixture_open(&f);
+    assert(fail("{\"port_bindings\": {\"80\": 7400}}", &err) < 0);
+    assert(err.code == LEV_E_OS || err.code == LEV_E_ENGINE_UNAVAILABLE);
+    assert(strstr(err.msg, "firewalld") != NULL);
+    oci_fixture_close(&f);
+
+    snprintf(path, sizeof(path), "%s/firewall-cmd", dir);
+    program = fopen(path, "we");
+    assert(program != NULL && fputs(firewall_cmd, program) > 0);
+    assert(fclose(program) == 0 && chmod(path, 0755) == 0);
+    snprintf(path, sizeof(path), "%s:%s", dir, before);
+    assert(setenv("PATH", path, 1) == 0);
+    oci_fixture_open(&f);
+    test_published();
+    oci_fixture_close(&f);
+    assert(!rules_left());
+    assert(setenv("PATH", before, 1) == 0);
+    assert(system("nft delete table inet firewalld") == 0);
+    must(lev_tree_remove(-1, dir, &err), &err);
+}
+
 int
 main(void)
 {
@@ -722,6 +799,8 @@ main(void)
     oci_fixture_close(&f);
     build_world();
     test_crowd();
+    test_guard();
+    test_firewalld();
     everything();
     /* As Docker, ufw and firewalld have it. */
     assert(system("iptables -P FORWARD DROP") == 0);
