@@ -232,6 +232,19 @@ is_value_form(const bson_value_t *operand)
            strcmp(bson_iter_key(&it), "$expr") != 0;
 }
 
+static bool
+has_expr(const struct node *n)
+{
+    bool found = n->kind == EXPR;
+
+    for (const struct node *kid = n->kids; kid != NULL && !found;
+         kid = kid->sibling)
+    {
+        found = has_expr(kid);
+    }
+    return found;
+}
+
 static int
 compile_elem(struct node *parent, const char *field,
              const bson_value_t *operand, struct lev_error *err)
@@ -248,8 +261,16 @@ compile_elem(struct node *parent, const char *field,
             shown(field), lev_value_type_name(operand->value_type));
     }
     n->on_values = is_value_form(operand);
-    return n->on_values ? compile_operators(kid, NULL, operand, err)
-                        : compile_query(kid, operand, err);
+    if ((n->on_values ? compile_operators(kid, NULL, operand, err)
+                      : compile_query(kid, operand, err)) < 0)
+    {
+        return -1;
+    }
+    return !has_expr(kid) ? 0
+                          : lev_error_set(err, LEV_E_QUERY, 224,
+                                          "'%s': $expr sees whole documents; "
+                                          "it cannot be in an $elemMatch",
+                                          shown(field));
 }
 
 /* An element of $all that is an {$elemMatch: …} makes its whole array one of
@@ -707,6 +728,16 @@ bool
 lev_match_all(const struct lev_match *m)
 {
     return m->root->kids == NULL;
+}
+
+int
+lev_match_check_no_expr(const struct lev_match *m, const char *where,
+                        struct lev_error *err)
+{
+    return !has_expr(m->root)
+               ? 0
+               : lev_error_set(err, LEV_E_QUERY, 224,
+                               "%s: $expr is not possible here", where);
 }
 
 static int

@@ -37,6 +37,9 @@ struct lev_match *lev_match_compile_elem(const bson_value_t *operand,
 int lev_match_elem(const struct lev_match *m, const bson_value_t *array,
                    long *index, struct lev_error *err);
 
+/* QUERY 224 when there is an $expr in it. */
+int lev_match_check_no_expr(const struct lev_match *m, const char *where,
+                            struct lev_error *err);
 /* Whether it is true of every document. */
 bool lev_match_all(const struct lev_match *m);
 /* What every match's `_id` is equal to; NULL when the query does not say. */

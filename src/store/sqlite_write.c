@@ -330,7 +330,9 @@ update_create(const struct lev_update *from, struct lev_error *err)
     if (u->coll == NULL) {
         lev_error_nomem(err, "update");
     }
-    if (u->updater == NULL) {
+    if (u->updater == NULL ||
+        (u->upsert && lev_match_check_no_expr(u->match, "upsert", err) < 0))
+    {
         lev_write_unref(&u->write);
         return NULL;
     }

@@ -548,6 +548,10 @@ compile_pull(const char *path, const bson_value_t *operand, void **data,
     if (!is_plain(operand) && p->match == NULL) {
         return lev_error_wrap(err, "'%s': $pull", path);
     }
+    if (p->match != NULL &&
+        lev_match_check_no_expr(p->match, "$pull", err) < 0) {
+        return -1;
+    }
     *data = lev_steal(p);
     return 0;
 }

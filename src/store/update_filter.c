@@ -118,7 +118,9 @@ add_filter(struct lev_array_filters *list, const bson_value_t *filter,
     }
     list->n++;
     f->match = lev_match_compile(&doc, err);
-    return f->match == NULL ? lev_error_wrap(err, "array_filters") : 0;
+    return f->match == NULL
+               ? lev_error_wrap(err, "array_filters")
+               : lev_match_check_no_expr(f->match, "array_filters", err);
 }
 
 int

@@ -329,9 +329,31 @@ test_unsupported(void)
     bson_destroy(doc);
 }
 
+static void
+test_expr_elsewhere(void)
+{
+    bson_t *update = json("{'$pull': {'a': {'x': 1, '$expr': true}}}");
+    bson_t *plain = json("{'$set': {'a.$[e]': 1}}");
+    bson_t *filters = json("{'0': {'$and': [{'e': 1}, {'$expr': true}]}}");
+    struct lev_error err;
+
+    assert(compile_query("{'a': {'$elemMatch': {'$expr': true}}}", &err) ==
+           -1);
+    assert(err.code == LEV_E_QUERY && err.detail == 224);
+    assert(compile_query("{'$or': [{'$expr': '$a'}]}", &err) == 0);
+    assert(lev_updater_compile(update, NULL, false, &err) == NULL);
+    assert(err.code == LEV_E_QUERY && err.detail == 224);
+    assert(lev_updater_compile(plain, filters, false, &err) == NULL);
+    assert(err.code == LEV_E_QUERY && err.detail == 224);
+    bson_destroy(update);
+    bson_destroy(plain);
+    bson_destroy(filters);
+}
+
 int
 main(void)
 {
+    test_expr_elsewhere();
     test_values();
     test_steps();
     test_deadline();
