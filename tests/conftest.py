@@ -1,6 +1,7 @@
 """What all tests share: a clean environment, and the servers they may use.
 
-tests/run starts a Docker engine and registries and names them in variables.
+tests/run starts a Docker engine, registries and a MongoDB server, and names them
+in variables.
 Without one, tests that need it are skipped, saying so; where CI is set nothing
 may be skipped, and the missing variable is an error.
 """
@@ -13,6 +14,7 @@ import pytest
 # marker: variables that its tests cannot do without
 NEEDED = {
     "docker": ("LEVRT_TEST_DOCKER", "LEVRT_TEST_DOCKER_TCP"),
+    "mongo": ("LEVRT_TEST_MONGO",),
     "registry": ("LEVRT_TEST_REGISTRY", "LEVRT_TEST_REGISTRY_AUTH"),
 }
 # Whatever levrt would read about engines, stores and itself.

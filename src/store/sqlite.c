@@ -186,8 +186,8 @@ sqlite_freep(struct lev_sqlite **s)
 }
 
 static struct lev_store *
-sqlite_open(const char *url, const struct lev_scope *scope,
-            struct lev_error *err)
+sqlite_open(const char *url, const char *canonical,
+            const struct lev_scope *scope, struct lev_error *err)
 {
     _cleanup_(sqlite_freep) struct lev_sqlite *s = calloc(1, sizeof(*s));
     struct lev_db *db;
@@ -199,8 +199,8 @@ sqlite_open(const char *url, const struct lev_scope *scope,
     pthread_mutex_init(&s->mutex, NULL);
     s->base.ops = &lev_store_sqlite;
     s->pid = getpid();
-    s->path = strdup(url + strlen("sqlite:"));
-    s->base.url = strdup(url);
+    s->path = strdup(canonical + strlen("sqlite:"));
+    s->base.url = strdup(canonical);
     if (s->path == NULL || s->base.url == NULL) {
         lev_error_nomem(err, "store");
         return NULL;

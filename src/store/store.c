@@ -50,16 +50,14 @@ ops_of(const char *url, struct lev_error *err)
             return all[i];
         }
     }
-    if (strncmp(url, "mongodb", 7) == 0) {
-        lev_error_set(err, LEV_E_UNSUPPORTED_OPERATION, 0,
-                      "store: this levrt has no MongoDB back end; use "
-                      "sqlite:PATH");
+    if (strncmp(url, "mongodb://", 10) == 0 ||
+        strncmp(url, "mongodb+srv://", 14) == 0)
+    {
+        return lev_store_mongo(err);
     }
-    else {
-        lev_error_set(err, LEV_E_INVALID, 0,
-                      "store '%.200s': not a URL of a store; use sqlite:PATH",
-                      url);
-    }
+    lev_error_set(err, LEV_E_INVALID, 0,
+                  "store: not the URL of a store; use sqlite:PATH, "
+                  "mongodb://HOST/DATABASE or mongodb+srv://HOST/DATABASE");
     return NULL;
 }
 
@@ -132,7 +130,7 @@ lev_store_open(const char *url, const struct lev_scope *scope,
         lev_error_nomem(err, "store");
         return NULL;
     }
-    store = ops->open(canonical, scope, err);
+    store = ops->open(url, canonical, scope, err);
     if (store == NULL) {
         return NULL;
     }

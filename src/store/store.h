@@ -54,16 +54,19 @@ struct lev_store_ops {
      * are told apart; allocated. INVALID when it is none, STORE when a
      * directory it needs cannot be made. */
     char *(*canonical)(const char *url, struct lev_error *err);
-    /* Opens what the canonical `url` names, making it where it does not exist.
-     * The reference count is the caller's to set. */
-    struct lev_store *(*open)(const char *url, const struct lev_scope *scope,
+    /* Opens what `url` names, making it where it does not exist; `canonical`
+     * is its one spelling, which becomes the store's `url`. The reference
+     * count is the caller's to set. */
+    struct lev_store *(*open)(const char *url, const char *canonical,
+                              const struct lev_scope *scope,
                               struct lev_error *err);
     /* Waits for what was submitted; the store is gone afterwards. In a forked
      * child it leaves everything as it is. */
     void (*close)(struct lev_store *store);
 
-    /* Appends documents, all or none, giving an `_id` (ObjectId) to those
-     * without one. QUERY with LEV_STORE_DUPLICATE_KEY when one is there
+    /* Appends documents, giving an `_id` (ObjectId) to those without one: all
+     * or none where the back end has transactions, else those before the
+     * first that fails. QUERY with LEV_STORE_DUPLICATE_KEY when one is there
      * already; an upsert can fail with it, too. */
     int (*insert)(struct lev_store *store, const struct lev_scope *scope,
                   const char *coll, const bson_t *const *docs, size_t n,
@@ -81,7 +84,8 @@ struct lev_store_ops {
                  struct lev_error *err);
     /* Checks the arguments; a cursor is used by one thread at a time, keeps
      * the store open, and holds nothing of the database between batches (with
-     * a sort: the documents that are still to come, 100 MiB at most). */
+     * a sort: the documents that are still to come, 100 MiB at most; on
+     * MongoDB: a connection and the server's cursor, until its end). */
     struct lev_cursor *(*find)(struct lev_store *store,
                                const struct lev_scope *scope,
                                const struct lev_find *f,
@@ -111,6 +115,12 @@ struct lev_store {
 };
 
 extern const struct lev_store_ops lev_store_sqlite;
+
+/* MongoDB's table: "mongodb" and "mongodb+srv". It is in a library of its own,
+ * lib/lev_mongo.so beside the file that this function is in, because the
+ * driver costs those who do not use it a quarter of the time of an import;
+ * loaded by the first call, and never unloaded. STORE when it is not there. */
+const struct lev_store_ops *lev_store_mongo(struct lev_error *err);
 
 /* The back end that `url` asks for. Stores of one URL in one process are one
  * object, closed with its last reference. */

@@ -68,6 +68,26 @@ must(int rc, const struct lev_error *err)
     }
 }
 
+bool
+store_is_mongo(void)
+{
+    const char *kind = getenv("LEV_TEST_STORE");
+
+    return kind != NULL && strcmp(kind, "mongo") == 0;
+}
+
+/* A database of this process's own for each name. */
+static void
+mongo_url(char *url, size_t size, const char *name)
+{
+    const char *server = getenv("LEVRT_TEST_MONGO");
+    int len = snprintf(url, size, "%s/t%d-%s", server, (int)getpid(), name);
+
+    for (char *p = url + len - strlen(name); *p != '\0'; p++) {
+        *p = *p == '.' ? '_' : *p;
+    }
+}
+
 struct lev_store *
 store_open(const char *name)
 {
@@ -75,7 +95,12 @@ store_open(const char *name)
     char url[600];
     struct lev_store *st;
 
-    snprintf(url, sizeof(url), "sqlite:%s", dir_path(name));
+    if (store_is_mongo()) {
+        mongo_url(url, sizeof(url), name);
+    }
+    else {
+        snprintf(url, sizeof(url), "sqlite:%s", dir_path(name));
+    }
     st = lev_store_open(url, &forever, &err);
     must(st == NULL ? -1 : 0, &err);
     return st;

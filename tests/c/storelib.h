@@ -14,6 +14,9 @@ void dir_remove(void);
 const char *dir_path(const char *name);
 
 bson_t *json(const char *text); /* bson_destroy() */
+/* LEV_TEST_STORE=mongo: databases of the server LEVRT_TEST_MONGO, else files
+ * in the directory. */
+bool store_is_mongo(void);
 struct lev_store *store_open(const char *name);
 void put(struct lev_store *st, const char *coll, const char *doc);
 /* As put(), but the expected failure: its code and MongoDB's. */

@@ -16,6 +16,7 @@ in_engine() {
     env TMPDIR="$scratch/tmp" \
         LEVRT_TEST_DOCKER="unix://$socket" LEVRT_TEST_DOCKER_TCP="tcp://$tcp" \
         LEVRT_TEST_OCI="oci:$store" LEVRT_TEST_IMAGETOOL="$imagetool" \
+        LEVRT_TEST_MONGO="mongodb://$mongo" \
         LEVRT_TEST_REGISTRY="$registry" LEVRT_TEST_REGISTRY_AUTH="$registry_auth" \
         nsenter "--net=/proc/$(cat "$scratch/namespace.pid")/ns/net" -- "$@"
 }
@@ -113,6 +114,7 @@ PYTHON
 stop_engine() {
     stop registry 5
     stop registry-auth 5
+    stop mongo 5
     stop dockerd 60
     # What a dockerd that had to be killed has left.
     local pid target

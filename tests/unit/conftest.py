@@ -1,5 +1,6 @@
 """A home of its own for each test, the event loops, a fake engine."""
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,31 @@ def home(tmp_path, monkeypatch):
 def run(request, home):
     """Runs a coroutine on each kind of loop."""
     return lambda main: run_on(request.param, main)
+
+
+# Kept here: a home of one's own does not have it.
+MONGO = os.environ.get("LEVRT_TEST_MONGO")
+databases = itertools.count(1)
+
+
+STORES = ["sqlite", pytest.param("mongo", marks=pytest.mark.mongo)]
+
+
+def pytest_generate_tests(metafunc):
+    """What the tests' server gets wrong is tested with the embedded store alone."""
+    if "each_store" in metafunc.fixturenames:
+        embedded = metafunc.definition.get_closest_marker("embedded")
+        stores = STORES[:1] if embedded else STORES
+        metafunc.parametrize("each_store", stores, indirect=True)
+
+
+@pytest.fixture
+def each_store(request, home, monkeypatch):
+    """The default store, then a database of the test's own on a server."""
+    if request.param == "mongo":
+        name = f"unit-{os.getpid()}-{next(databases)}"
+        monkeypatch.setenv("LEVRT_STORE", f"{MONGO}/{name}")
+    return request.param
 
 
 @pytest.fixture
