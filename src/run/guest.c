@@ -21,14 +21,14 @@ needs_runtime(const struct lev_run *run)
     return run->spec->payload != NULL || run->spec->ports_n > 0;
 }
 
+/* What the container's programs run on: what its image says, else the engine.
+ */
 static int
 check_arch(struct lev_run *run, struct lev_error *err)
 {
-    const char *own = run->known->image.arch;
-    const char *arch =
-        own != NULL && own[0] != '\0' && run->spec->image[0] != '\0'
-            ? own
-            : run->engine->info.arch;
+    const char *own = run->known->image.arch, *name = run->spec->image;
+    bool by_image = own != NULL && own[0] != '\0' && name[0] != '\0';
+    const char *arch = by_image ? own : run->engine->info.arch;
     struct utsname host;
 
     uname(&host);
@@ -38,18 +38,20 @@ check_arch(struct lev_run *run, struct lev_error *err)
     if (run->spec->payload != NULL && !run->spec->image_python) {
         return lev_error_set(
             err, LEV_E_START, 0,
-            "the image %s is for %s and this machine is %s: a closure runs on "
+            "the %s%s is for %s and this machine is %s: a closure runs on "
             "this machine's interpreter; use @remote(python=\"image\") with "
-            "an "
-            "image that has Python, or an image for %s",
-            run->spec->image, arch, host.machine, host.machine);
+            "an image that has Python, or an %s for %s",
+            by_image ? "image " : "engine", by_image ? name : "", arch,
+            host.machine, by_image ? "image" : "engine", host.machine);
     }
     if (run->spec->ports_n > 0) {
         return lev_error_set(
             err, LEV_E_UNSUPPORTED_OPTION, 0,
-            "ports= needs a probe inside the container, which "
-            "is for %s while the image %s is for %s",
-            host.machine, run->spec->image, arch);
+            "ports= needs a probe of this machine's kind inside the "
+            "container: the %s%s is for %s and this machine is %s; leave "
+            "ports= out",
+            by_image ? "image " : "engine", by_image ? name : "", arch,
+            host.machine);
     }
     return 0;
 }

@@ -317,6 +317,8 @@ class FakeEngine:
         self.path = Path(socket_path)
         self.version = "20.10.24"
         self.api_version = "1.41"
+        machine = os.uname().machine
+        self.arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
         self.images: set[str] = set()
         self.image_details: dict[str, Json] = {}
         self.remote_images: set[str] = set()
@@ -579,9 +581,7 @@ class FakeEngine:
             "ApiVersion": self.api_version,
             "MinAPIVersion": "1.12",
             "Os": "linux",
-            "Arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                os.uname().machine, os.uname().machine
-            ),
+            "Arch": self.arch,
         }
 
     # ---- images ----
@@ -628,7 +628,7 @@ class FakeEngine:
             "Id": self.image_id(name),
             "RepoTags": [name],
             "RepoDigests": details.get("RepoDigests", []),
-            "Architecture": self._version()["Arch"],
+            "Architecture": details.get("Architecture", self.arch),
             "Os": "linux",
             "Config": {
                 "User": "",

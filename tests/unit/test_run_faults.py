@@ -28,6 +28,7 @@ from levrt import (
     ImageNotFound,
     PullError,
     StartFailed,
+    UnsupportedOption,
 )
 
 # What a run asks for, in its order, and the phase that its error names.
@@ -398,6 +399,32 @@ def test_engine_of_the_run(engine, home):
         await Cr("img", engine=engine.url)
 
     levrt.run(main())
+    assert_nothing_left(engine)
+
+
+@pytest.mark.parametrize(
+    ("image", "whose"), [("", "engine"), ("img", "engine"), ("far", "image far")]
+)
+def test_another_architecture(engine, image, whose):
+    """A closure and the probe of ports are for this machine alone."""
+    machine = os.uname().machine
+    if image != "far":
+        engine.arch = "s390x"
+    engine.images.add("far:latest")
+    engine.image_details["far:latest"] = {"Architecture": "s390x"}
+    engine.image_details["img:latest"] = {"Architecture": ""}
+
+    @levrt.remote
+    def entry():
+        pass
+
+    says = f"the {whose} is for s390x and this machine is {machine}"
+    way_out = r'use @remote\(python="image"\)'
+    with pytest.raises(StartFailed, match=f"{says}: .*{way_out}"):
+        levrt.run(Cr(image, entry=entry()).done())
+    if image:
+        with pytest.raises(UnsupportedOption, match=f"ports= .*{says}; leave ports="):
+            levrt.run(Cr(image, ports=[80]).done())
     assert_nothing_left(engine)
 
 
