@@ -23,6 +23,7 @@ lev_eval_deinit(struct lev_eval *ev)
 {
     lev_arena_deinit(&ev->arena);
     lev_zone_close(ev->zone);
+    free(ev->reading.it);
     free(ev->slots);
 }
 
@@ -32,6 +33,7 @@ lev_eval_start(struct lev_eval *ev, const bson_t *doc)
     lev_arena_clear(&ev->arena);
     ev->doc = doc;
     ev->steps = ev->bytes = ev->look = 0;
+    ev->reading.data = NULL;
     ev->handed = ev->arena.handed;
 }
 
@@ -100,16 +102,17 @@ lev_node_charge(struct lev_eval *ev, const bson_value_t *v)
 static int
 look_up(struct lev_eval *ev, uint64_t work, struct lev_error *err)
 {
+    uint64_t most = ev->scope == NULL ? LEV_EVAL_STEPS : LEV_EVAL_STEPS_SCOPED;
+
     ev->look = work + 4096;
     if (ev->scope != NULL && lev_scope_check(ev->scope, err) < 0) {
         return -1;
     }
-    return work < LEV_EVAL_STEPS
-               ? 0
-               : lev_error_set(err, LEV_E_QUERY, 50,
-                               "an expression takes more than %u steps for "
-                               "one document",
-                               LEV_EVAL_STEPS);
+    return work < most ? 0
+                       : lev_error_set(err, LEV_E_QUERY, 50,
+                                       "an expression takes more than %llu "
+                                       "steps for one document",
+                                       (unsigned long long)most);
 }
 
 int

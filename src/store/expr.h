@@ -16,8 +16,10 @@
 struct lev_expr;
 
 /* What may be done for one document: a node evaluated or 16 bytes made or
- * looked through is one step; QUERY 50 above it. Some seconds. */
-#define LEV_EVAL_STEPS 50000000u
+ * looked through is one step; QUERY 50 above it. Some seconds where nothing
+ * else can end it, some minutes where a scope can. */
+#define LEV_EVAL_STEPS UINT64_C(50000000)
+#define LEV_EVAL_STEPS_SCOPED (100 * LEV_EVAL_STEPS)
 
 struct lev_eval {
     struct lev_arena arena;
@@ -30,6 +32,11 @@ struct lev_eval {
     uint64_t steps, bytes; /* so far; bytes that were looked through */
     uint64_t handed;       /* by the arena, before this document */
     uint64_t look;         /* at the scope, after so many steps */
+    struct {               /* an array within `doc`, and how far it was read */
+        const uint8_t *data;
+        bson_iter_t *it; /* owned */
+        size_t next;     /* element */
+    } reading;
 };
 
 /* A zeroed struct will do as well. */

@@ -32,14 +32,61 @@ lev_array_at(const bson_value_t *array, size_t i)
     return lev_value_of(&it);
 }
 
-int
-lev_array_arg(const struct lev_node *n, size_t i, int code,
-              struct lev_eval *ev, bson_value_t *v, struct lev_error *err)
+/* Whether the bytes stay where they are until the next document. */
+static bool
+is_of_document(const struct lev_eval *ev, const bson_value_t *array)
+{
+    const uint8_t *data = ev->doc == NULL ? NULL : bson_get_data(ev->doc);
+
+    return data != NULL && array->value.v_doc.data >= data &&
+           array->value.v_doc.data < data + ev->doc->len;
+}
+
+/* Before the first element; false when there is no memory for that. */
+static bool
+start_reading(struct lev_eval *ev, const bson_value_t *array)
+{
+    if (ev->reading.it == NULL) {
+        ev->reading.it = lev_arena_calloc(sizeof(*ev->reading.it));
+    }
+    ev->reading.data = NULL;
+    ev->reading.next = 0;
+    if (ev->reading.it == NULL || !lev_value_iter(array, ev->reading.it)) {
+        return false;
+    }
+    ev->reading.data = array->value.v_doc.data;
+    return true;
+}
+
+bson_value_t
+lev_array_read(struct lev_eval *ev, const bson_value_t *array, size_t i)
+{
+    bool again = ev->reading.data == array->value.v_doc.data &&
+                 ev->reading.next > 0 && ev->reading.next <= i + 1;
+    uint32_t from;
+
+    if (!is_of_document(ev, array) || (!again && !start_reading(ev, array))) {
+        lev_node_charge(ev, array);
+        return lev_array_at(array, i);
+    }
+    from = bson_iter_offset(ev->reading.it);
+    for (; ev->reading.next <= i; ev->reading.next++) {
+        if (!bson_iter_next(ev->reading.it)) {
+            ev->reading.data = NULL;
+            return lev_value_missing;
+        }
+    }
+    ev->bytes += bson_iter_offset(ev->reading.it) - from;
+    return lev_value_of(ev->reading.it);
+}
+
+static int
+take_array(const struct lev_node *n, size_t i, int code, struct lev_eval *ev,
+           bson_value_t *v, struct lev_error *err)
 {
     if (lev_node_arg(n, i, ev, v, err) < 0) {
         return -1;
     }
-    lev_node_charge(ev, v);
     if (v->value_type == BSON_TYPE_ARRAY) {
         return 1;
     }
@@ -49,6 +96,18 @@ lev_array_arg(const struct lev_node *n, size_t i, int code,
                                "expression: %s needs an array, not %s",
                                n->op->name,
                                lev_value_type_name(v->value_type));
+}
+
+int
+lev_array_arg(const struct lev_node *n, size_t i, int code,
+              struct lev_eval *ev, bson_value_t *v, struct lev_error *err)
+{
+    int rc = take_array(n, i, code, ev, v, err);
+
+    if (rc > 0) {
+        lev_node_charge(ev, v);
+    }
+    return rc;
 }
 
 static int
@@ -112,12 +171,13 @@ eval_int(const struct lev_node *n, size_t i, int type, int whole,
 
 /* Negative ones count from the end. */
 static bson_value_t
-element(const bson_value_t *array, int64_t i)
+element(struct lev_eval *ev, const bson_value_t *array, int64_t i)
 {
     if (i < 0) {
+        lev_node_charge(ev, array);
         i += (int64_t)lev_array_count(array);
     }
-    return i < 0 ? lev_value_missing : lev_array_at(array, (size_t)i);
+    return i < 0 ? lev_value_missing : lev_array_read(ev, array, (size_t)i);
 }
 
 static int
@@ -126,14 +186,14 @@ eval_element_at(const struct lev_node *n, struct lev_eval *ev,
 {
     bson_value_t array;
     int64_t i;
-    int rc = lev_array_arg(n, 0, 28689, ev, &array, err);
+    int rc = take_array(n, 0, 28689, ev, &array, err);
 
     *out = lev_value_null;
     if (rc > 0) {
         rc = eval_int(n, 1, 28690, 28691, ev, &i, err);
     }
     if (rc > 0) {
-        *out = element(&array, i);
+        *out = element(ev, &array, i);
     }
     return rc < 0 ? -1 : 0;
 }
@@ -144,11 +204,12 @@ eval_end(const struct lev_node *n, struct lev_eval *ev, bson_value_t *out,
          struct lev_error *err)
 {
     bson_value_t array;
-    int rc = lev_array_arg(n, 0, 28689, ev, &array, err);
+    int rc = take_array(n, 0, 28689, ev, &array, err);
 
     *out = lev_value_null;
     if (rc > 0) {
-        *out = element(&array, strcmp(n->op->name, "$first") == 0 ? 0 : -1);
+        *out =
+            element(ev, &array, strcmp(n->op->name, "$first") == 0 ? 0 : -1);
     }
     return rc < 0 ? -1 : 0;
 }

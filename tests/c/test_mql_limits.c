@@ -107,21 +107,72 @@ test_values(void)
     bson_destroy(doc);
 }
 
+/* Where no scope can end it. */
+static void
+expect_steps(const char *query, const bson_t *doc)
+{
+    bson_t *q = json(query);
+    struct lev_error err;
+    struct lev_match *m = lev_match_compile(q, &err);
+
+    assert(m != NULL && lev_match_test(m, doc, NULL, NULL, &err) == -1);
+    assert(err.code == LEV_E_QUERY && err.detail == 50);
+    lev_match_destroy(m);
+    bson_destroy(q);
+}
+
 static void
 test_steps(void)
 {
     bson_t *doc = json("{'_id': 1}");
 
-    expect("{'p': [{'$project': {'r': {'$sum': {'$map': {'input': {'$range': "
-           "[0, 100000]}, 'in': {'$size': {'$filter': {'input': {'$range': "
-           "[0, 100000]}, 'cond': false}}}}}}}}]}",
-           doc, 1, LEV_E_QUERY, 50);
+    expect_steps("{'$expr': {'$sum': {'$map': {'input': {'$range': [0, "
+                 "100000]}, 'in': {'$size': {'$filter': {'input': {'$range': "
+                 "[0, 100000]}, 'cond': false}}}}}}}",
+                 doc);
     /* Few nodes, each of which has much to do. */
-    expect("{'p': [{'$project': {'r': {'$let': {'vars': {'a': {'$range': [0, "
-           "1000000]}}, 'in': {'$sum': {'$map': {'input': '$$a', 'in': "
-           "{'$size': '$$a'}}}}}}}}]}",
-           doc, 1, LEV_E_QUERY, 50);
+    expect_steps("{'$expr': {'$let': {'vars': {'a': {'$range': [0, "
+                 "1000000]}}, 'in': {'$sum': {'$map': {'input': '$$a', 'in': "
+                 "{'$size': '$$a'}}}}}}}",
+                 doc);
     bson_destroy(doc);
+}
+
+/* An array that is gone through by numbers is read once. */
+static void
+test_elements_by_number(void)
+{
+    enum { N = 20000 };
+    bson_t doc = BSON_INITIALIZER, last = BSON_INITIALIZER, list;
+    struct lev_error err;
+    bson_iter_t it;
+
+    bson_append_array_begin(&doc, "a", -1, &list);
+    for (uint32_t i = 0; i < N; i++) {
+        bson_value_t v = {.value_type = BSON_TYPE_INT32};
+
+        v.value.v_int32 = (int32_t)i;
+        lev_value_append_element(&list, i, &v);
+    }
+    bson_append_array_end(&doc, &list);
+    bson_append_array_begin(&doc, "b", -1, &list);
+    bson_append_int32(&list, "0", -1, 7);
+    bson_append_array_end(&doc, &list);
+    assert(
+        run("{'p': [{'$match': {'$expr': {'$eq': ['$a', {'$map': {'input': "
+            "{'$range': [0, {'$size': '$a'}]}, 'in': {'$arrayElemAt': "
+            "['$a', '$$this']}}}]}}}, {'$project': {'up': {'$sum': {'$map': "
+            "{'input': {'$range': [0, 100]}, 'in': {'$add': "
+            "[{'$arrayElemAt': ['$a', '$$this']}, {'$arrayElemAt': ['$b', "
+            "0]}, {'$last': '$a'}, {'$first': '$a'}]}}}}, 'none': {'$type': "
+            "{'$arrayElemAt': ['$a', 20000]}}}}]}",
+            &doc, 1, &forever, &last, &err) == 1);
+    assert(bson_iter_init_find(&it, &last, "up"));
+    assert(bson_iter_as_int64(&it) == 4950 + 100 * 7 + 100 * (N - 1));
+    assert(bson_iter_init_find(&it, &last, "none"));
+    assert(strcmp(bson_iter_utf8(&it, NULL), "missing") == 0);
+    bson_destroy(&doc);
+    bson_destroy(&last);
 }
 
 static void
@@ -356,6 +407,7 @@ main(void)
     test_expr_elsewhere();
     test_values();
     test_steps();
+    test_elements_by_number();
     test_deadline();
     test_deadline_inside();
     test_stages();
