@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from levrt.files import Digest, File
     from levrt.glue import RunRecord
+    from levrt.leftovers import Leftover, gc
     from levrt.logs import LogLine
     from levrt.namespace import lev, lev as ctx
     from levrt.session import run
@@ -66,6 +67,7 @@ __all__ = [
     "File",
     "ImageError",
     "ImageNotFound",
+    "Leftover",
     "LevError",
     "LogLine",
     "NotFound",
@@ -88,6 +90,7 @@ __all__ = [
     "bson",
     "cli",
     "ctx",
+    "gc",
     "lev",
     "remote",
     "run",
@@ -98,10 +101,12 @@ _HOMES = {
     "Concurrent": "concurrent",
     "Digest": "files",
     "File": "files",
+    "Leftover": "leftovers",
     "LogLine": "logs",
     "RunRecord": "glue",
     "cli": "args",
     "ctx": "namespace",
+    "gc": "leftovers",
     "lev": "namespace",
     "remote": "entry",
     "run": "session",

@@ -121,6 +121,11 @@ class Session:
     def collections(self) -> Op[list[str]]:
         """The names of the collections, sorted."""
 
+    def gc(
+        self, engine: str | None = None, *, dry_run: bool = False, kept: bool = False
+    ) -> Op[list[dict[str, Any]]]:
+        """Remove what dead sessions have left; see `levrt.gc`."""
+
     def document(self, coll: str, oid: ObjectId) -> Document:
         """The document with that ``_id``, whether or not it exists yet.
 

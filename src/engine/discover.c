@@ -238,6 +238,7 @@ open_named(const struct lev_discover *d, struct lev_log *log,
 {
     const struct lev_engine_config config = {
         .log = log,
+        .gc_only = d->gc_only,
         .docker_config = d->docker_config,
         .mirrors = (const char *const *)d->mirrors,
         .tls_verify = d->tls_verify != NULL,
@@ -266,6 +267,7 @@ lev_discover_open(const struct lev_discover *d, struct lev_log *log,
                   const struct lev_scope *scope, struct lev_error *err)
 {
     struct lev_engine_config config = {.log = log,
+                                       .gc_only = d->gc_only,
                                        .docker_config = d->docker_config,
                                        .mirrors =
                                            (const char *const *)d->mirrors};

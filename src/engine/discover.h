@@ -19,6 +19,7 @@ struct lev_discover {
         *container_host, *tls_verify, *cert_path, *runtime_dir, *home;
     char **mirrors;   /* of Docker Hub, as engine.h has them; or NULL */
     char *system_dir; /* where the system's sockets are: "/var/run" */
+    bool gc_only;     /* as in struct lev_engine_config */
     const char *engine_source; /* where `engine` comes from, for the log */
 };
 

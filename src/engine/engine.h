@@ -116,6 +116,8 @@ typedef void lev_pull_progress(void *ctx, int64_t done, int64_t total,
                                const char *text);
 
 struct lev_engine_config;
+struct lev_found; /* gc.h */
+struct lev_gc;
 
 struct lev_engine_ops {
     const char *name; /* "docker" */
@@ -126,6 +128,12 @@ struct lev_engine_ops {
     /* `dir`, a directory of this machine, goes with this process, too. NULL
      * where endpoint is not. */
     void (*adopt)(struct lev_engine *e, const char *dir);
+    /* Containers and networks of dead sessions, found and, unless `dry`,
+     * removed; another session's are not `remove`'s to take. NULL: they are,
+     * see gc.h. */
+    int (*gc)(struct lev_engine *e, const struct lev_scope *scope,
+              const struct lev_gc *gc, bool dry, struct lev_found **list,
+              struct lev_error *err);
     /* What else but its URL another process must know to open the same engine;
      * borrowed from it. NULL: the engine's helper takes away what is left of
      * this process's runs when it dies, nobody else has to. */
@@ -282,6 +290,9 @@ struct lev_engine_config {
     /* Where lev-reaper and lev-launcher are; NULL: in bin/ beside the library
      * that this code is in. */
     const char *bin_dir;
+    /* To look for what dead sessions have left, not to run anything: where
+     * there is no daemon, opening would remove that. */
+    bool gc_only;
 };
 
 /* Connects and negotiates the version. `url` is unix://PATH, tcp://HOST:PORT,

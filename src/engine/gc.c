@@ -166,10 +166,10 @@ list_and_add(struct search *s, enum lev_leftover kind,
     return rc;
 }
 
-int
-lev_gc_find(struct lev_engine *e, const struct lev_scope *scope,
-            const struct lev_gc *gc, struct lev_found **list,
-            struct lev_error *err)
+static int
+find(struct lev_engine *e, const struct lev_scope *scope,
+     const struct lev_gc *gc, bool images_only, struct lev_found **list,
+     struct lev_error *err)
 {
     struct search s = {
         .engine = e, .scope = scope, .gc = gc, .now = time(NULL)};
@@ -178,10 +178,10 @@ lev_gc_find(struct lev_engine *e, const struct lev_scope *scope,
     s.end = &s.first;
     lev_owner_self(&s.self);
     rc = e->ops->list(e, scope, LEV_LABEL_SESSION, &s.containers, err);
-    if (rc == 0) {
+    if (rc == 0 && !images_only) {
         rc = add_all(&s, LEV_LEFT_CONTAINER, s.containers, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && !images_only) {
         rc = list_and_add(&s, LEV_LEFT_NETWORK, e->ops->network_list, err);
     }
     if (rc == 0) {
@@ -194,6 +194,14 @@ lev_gc_find(struct lev_engine *e, const struct lev_scope *scope,
     }
     *list = s.first;
     return 0;
+}
+
+int
+lev_gc_find(struct lev_engine *e, const struct lev_scope *scope,
+            const struct lev_gc *gc, struct lev_found **list,
+            struct lev_error *err)
+{
+    return find(e, scope, gc, false, list, err);
 }
 
 /* ---- removing ---- */
@@ -275,4 +283,29 @@ lev_gc_remove(struct lev_engine *e, const struct lev_scope *scope,
         left += !f->removed;
     }
     return left;
+}
+
+int
+lev_gc_dead(struct lev_engine *e, const struct lev_scope *scope,
+            const struct lev_gc *gc, bool dry, unsigned at_once,
+            struct lev_found **list, struct lev_error *err)
+{
+    _cleanup_found_ struct lev_found *own = NULL, *rest = NULL;
+    struct lev_found **end = &own;
+
+    if (e->ops->gc != NULL && e->ops->gc(e, scope, gc, dry, &own, err) < 0) {
+        return -1;
+    }
+    if (find(e, scope, gc, e->ops->gc != NULL, &rest, err) < 0) {
+        return -1;
+    }
+    if (!dry) {
+        lev_gc_remove(e, scope, rest, at_once);
+    }
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = lev_steal(rest);
+    *list = lev_steal(own);
+    return 0;
 }

@@ -43,6 +43,11 @@ int lev_gc_find(struct lev_engine *e, const struct lev_scope *scope,
  * How many are left. */
 size_t lev_gc_remove(struct lev_engine *e, const struct lev_scope *scope,
                      struct lev_found *list, unsigned at_once);
+/* Finds and, unless `dry`, removes what dead sessions have left, `at_once` at
+ * a time; works on every engine. */
+int lev_gc_dead(struct lev_engine *e, const struct lev_scope *scope,
+                const struct lev_gc *gc, bool dry, unsigned at_once,
+                struct lev_found **list, struct lev_error *err);
 /* "container", "network", "image" */
 const char *lev_leftover_name(enum lev_leftover kind);
 

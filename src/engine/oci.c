@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
+#include "gc.h"
 #include "subprocess.h"
 
 #define OPEN_TIMEOUT (30 * LEV_SECOND)
@@ -252,6 +253,60 @@ oci_ping(struct lev_engine *e, const struct lev_scope *scope,
     return 0;
 }
 
+static int
+add_found(struct lev_found ***end, const json_t *row, struct lev_error *err)
+{
+    const char *kind = lev_json_str(row, "kind");
+    const char *name = lev_json_str(row, "name");
+    const char *session = lev_json_str(row, "session");
+    struct lev_found *f = calloc(1, sizeof(*f));
+
+    if (f == NULL || kind == NULL || name == NULL) {
+        free(f);
+        return lev_error_nomem(err, "listing");
+    }
+    **end = f;
+    *end = &f->next;
+    f->kind =
+        strcmp(kind, "network") == 0 ? LEV_LEFT_NETWORK : LEV_LEFT_CONTAINER;
+    f->id = strdup(name);
+    f->name = strdup(name);
+    f->session = strdup(session == NULL ? "" : session);
+    f->removed = lev_json_bool(row, "removed", false);
+    snprintf(f->reason, sizeof(f->reason), "its session's process is gone");
+    return f->id == NULL || f->name == NULL || f->session == NULL
+               ? lev_error_nomem(err, "listing")
+               : 0;
+}
+
+static int
+oci_gc(struct lev_engine *e, const struct lev_scope *scope,
+       const struct lev_gc *gc, bool dry, struct lev_found **list,
+       struct lev_error *err)
+{
+    _cleanup_packet_ struct lev_packet answer = {0};
+    _cleanup_found_ struct lev_found *all = NULL;
+    struct lev_found **end = &all;
+    json_t *row;
+    size_t i;
+
+    if (lev_helper_call(lev_oci_of(e)->helper, scope,
+                        json_pack("{s:s, s:b, s:b}", "op", "gc", "dry", dry,
+                                  "kept", gc->kept),
+                        NULL, 0, &answer, err) < 0)
+    {
+        return -1;
+    }
+    json_array_foreach(lev_json_get(answer.body, "found"), i, row)
+    {
+        if (add_found(&end, row, err) < 0) {
+            return -1;
+        }
+    }
+    *list = lev_steal(all);
+    return 0;
+}
+
 static void
 oci_adopt(struct lev_engine *e, const char *dir)
 {
@@ -294,8 +349,8 @@ open_all(struct lev_oci *o, const struct lev_engine_config *config,
     if (o->images == NULL) {
         return -1;
     }
-    o->helper =
-        lev_helper_start(o->reaper, o->dir, o->tag, o->runtime, scope, err);
+    o->helper = lev_helper_start(o->reaper, o->dir, o->tag, o->runtime,
+                                 config->gc_only, scope, err);
     return o->helper == NULL ? -1 : 0;
 }
 
@@ -328,6 +383,7 @@ const struct lev_engine_ops lev_engine_oci = {
     .destroy = oci_destroy,
     .ping = oci_ping,
     .adopt = oci_adopt,
+    .gc = oci_gc,
     .image_inspect = lev_oci_image_inspect,
     .image_pull = lev_oci_image_pull,
     .image_empty = lev_oci_image_empty,

@@ -297,10 +297,11 @@ start(struct lev_helper *h, const char *const *argv,
 
 struct lev_helper *
 lev_helper_start(const char *program, const char *dir, const char *tag,
-                 const char *runtime, const struct lev_scope *scope,
-                 struct lev_error *err)
+                 const char *runtime, bool gc_only,
+                 const struct lev_scope *scope, struct lev_error *err)
 {
-    const char *const argv[] = {program, dir, tag, runtime, NULL};
+    const char *const argv[] = {
+        program, dir, tag, runtime, gc_only ? "gc" : NULL, NULL};
     struct lev_helper *h = calloc(1, sizeof(*h));
 
     if (h == NULL) {

@@ -24,6 +24,8 @@
  *   remove   {name} → {}            when nothing of it is there any more
  *   network  {bridge, gateway, prefix} → {host}
  *   unnetwork {bridge, gateway, prefix} → {}
+ *   gc       {dry, kept} → {found: [{kind, name, session, removed}…]}
+ *            what dead sessions have left
  *   adopt    {path}                 a directory that goes with the session;
  *                                   not answered
  *
@@ -75,9 +77,11 @@ int lev_packet_recv(int sock, struct lev_packet *packet,
 struct lev_helper;
 
 /* Starts `program` for the session `tag` in the store's directory `dir`, with
- * the OCI runtime `runtime`; waits until it is ready. */
+ * the OCI runtime `runtime`; waits until it is ready, and has removed what
+ * dead sessions have left. `gc_only`: it has not, and takes gc alone. */
 struct lev_helper *lev_helper_start(const char *program, const char *dir,
                                     const char *tag, const char *runtime,
+                                    bool gc_only,
                                     const struct lev_scope *scope,
                                     struct lev_error *err);
 /* Starts a program with a socket and the pidfd of this process, as above, and

@@ -32,6 +32,9 @@ int levpy_to_bson(struct levpy_state *st, PyObject *value, const char *what,
 /* A projection: a mapping, a list of names, one name, or None. */
 int levpy_projection(struct levpy_state *st, PyObject *value, bson_t **out);
 
+/* leftovers.c: Session.gc() */
+PyObject *levpy_session_gc(Session *self, PyObject *args, PyObject *kwargs);
+
 /* An op for the first document that matches, or None. Takes the BSON over. */
 PyObject *levpy_find_one(struct levpy_state *st, Session *session,
                          const char *name, const char *coll, bson_t *query,

@@ -807,6 +807,8 @@ static PyMethodDef Session_methods[] = {
     METHOD(update, levrt_Session_update_DOC),
     METHOD(insert, levrt_Session_insert_DOC),
     METHOD(count, levrt_Session_count_DOC),
+    {"gc", (PyCFunction)(void (*)(void))levpy_session_gc,
+     METH_VARARGS | METH_KEYWORDS, levrt_Session_gc_DOC},
     METHOD(stop, levrt_Session_stop_DOC),
     METHOD(document, levrt_Session_document_DOC),
     {"collections", (PyCFunction)Session_collections, METH_NOARGS,

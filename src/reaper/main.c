@@ -98,7 +98,8 @@ bind_unified(struct reaper *r, struct lev_error *err)
 {
     char path[128];
 
-    if (!r->cgroups.v1 || r->cgroups.unified < 0) {
+    /* Groups of other sessions are not seen below it. */
+    if (!r->cgroups.v1 || r->cgroups.unified < 0 || r->gc_only) {
         return 0;
     }
     snprintf(path, sizeof(path), UNIFIED "/levrt-%s", r->tag);
@@ -197,7 +198,9 @@ set_up(struct reaper *r, struct lev_error *err)
     if (watch_signals(r, err) < 0 || lev_cgroups_find(&r->cgroups, err) < 0) {
         return -1;
     }
-    sweep_dead(r);
+    if (!r->gc_only) {
+        sweep_dead(r, NULL);
+    }
     return make_session_dir(r, err) < 0 || unshare_mounts(r, err) < 0 ||
                    check_cgroups(r, err) < 0 || bind_unified(r, err) < 0
                ? -1
@@ -368,9 +371,10 @@ tear_down(struct reaper *r)
 static int
 usage(void)
 {
-    fprintf(stderr, "usage: lev-reaper STORE TAG RUNTIME, or lev-reaper watch "
-                    "SESSION SWEEPER, with a socket as descriptor 3 and a "
-                    "pidfd as 4; levrt starts it\n");
+    fprintf(stderr,
+            "usage: lev-reaper STORE TAG RUNTIME [gc], or lev-reaper watch "
+            "SESSION SWEEPER, with a socket as descriptor 3 and a "
+            "pidfd as 4; levrt starts it\n");
     return 2;
 }
 
@@ -390,7 +394,9 @@ main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "watch") == 0) {
         return watch_main(argv[2], argv[3]);
     }
-    if (argc != 4 || argv[1][0] != '/' || strlen(argv[2]) > LEV_TAG_MAX ||
+    r.gc_only = argc == 5 && strcmp(argv[4], "gc") == 0;
+    if (argc != (r.gc_only ? 5 : 4) || argv[1][0] != '/' ||
+        strlen(argv[2]) > LEV_TAG_MAX ||
         fcntl(r.sock, F_SETFD, FD_CLOEXEC) < 0 ||
         fcntl(r.workflow, F_SETFD, FD_CLOEXEC) < 0)
     {

@@ -72,7 +72,8 @@ struct reaper {
     int store_fd, session_fd, lock_fd;
     int sock, workflow, signals;
     struct lev_cgroups cgroups;
-    bool hybrid; /* the unified hierarchy is bound to a group of ours */
+    bool gc_only; /* nothing is run, nor swept unasked */
+    bool hybrid;  /* the unified hierarchy is bound to a group of ours */
     struct lev_net *net;
     struct container *containers;
     char *adopted[LEV_ADOPTED_MAX]; /* directories of the workflow's */
@@ -130,7 +131,14 @@ struct process *process_first(const struct container *c);
 void process_kill(struct process *p);
 
 /* ---- sweep.c ---- */
-void sweep_dead(struct reaper *r);
+struct sweep_report {
+    json_t
+        *found; /* an array that is added to: {kind, name, session, removed} */
+    bool dry;   /* nothing is removed */
+};
+
+/* Of all sessions whose reaper is gone; `report` may be NULL. */
+void sweep_dead(struct reaper *r, const struct sweep_report *report);
 /* Gives back the names of a session's containers. */
 void sweep_names(struct reaper *r, int session_fd);
 /* Kills and removes all groups of a session; false when one stays busy. */

@@ -210,6 +210,20 @@ do_unnetwork(struct reaper *r, struct lev_packet *p, struct container *c,
     return 0;
 }
 
+static int
+do_gc(struct reaper *r, struct lev_packet *p, struct container *c,
+      json_t **answer, int *extra_fd, struct lev_error *err)
+{
+    const struct sweep_report report = {
+        .found = json_array(),
+        .dry = lev_json_bool(p->body, "dry", true),
+    };
+
+    sweep_dead(r, &report);
+    *answer = json_pack("{s:o}", "found", report.found);
+    return 0;
+}
+
 static const struct {
     const char *name;
     operation *run;
@@ -224,6 +238,7 @@ static const struct {
     {"remove", do_remove, CONTAINER},
     {"network", do_network, NO_CONTAINER},
     {"unnetwork", do_unnetwork, NO_CONTAINER},
+    {"gc", do_gc, NO_CONTAINER},
 };
 
 /* A name is a component of paths. */

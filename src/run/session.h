@@ -98,6 +98,13 @@ void lev_session_leave(struct lev_site *site, enum lev_leftover kind,
                        const char *id, const char *name,
                        const struct lev_error *why);
 
+/* Finds and, unless `dry`, removes what dead sessions have left on an engine
+ * (`url` NULL: the session's choice). Appends a document for each: engine,
+ * kind, name, id, session, reason, removed, error. */
+int lev_session_gc(struct lev_session *s, const struct lev_scope *scope,
+                   const char *url, const struct lev_gc *gc, bool dry,
+                   bson_t *out, struct lev_error *err);
+
 /* The names and addresses of the session's runs, for links. */
 void lev_session_peer_add(struct lev_session *s, const char *name,
                           const char *address);

@@ -64,6 +64,34 @@ def test_the_next_session_removes_what_a_killed_reaper_left(engine, tools):
     wait_until_gone(engine, victim)
 
 
+def test_gc_tells_and_removes_what_dead_sessions_left(engine, tools):
+    alive = Victim.start(tools, "services")
+    dead = Victim.start(tools, "services")
+    names = engine.containers(dead.session) + engine.networks(dead.session)
+    dead.kill(reapers=True)
+
+    async def of_both(**options):
+        found = await levrt.gc(**options)
+        assert all(x.error is None and engine.url == x.engine for x in found)
+        return [x for x in found if x.session in (alive.session, dead.session)]
+
+    told = levrt.run(of_both(dry_run=True))
+    assert sorted(x.name for x in told) == sorted(names)
+    assert {(x.kind, x.removed) for x in told} == {
+        ("container", False),
+        ("network", False),
+    }
+    assert all(x.reason for x in told)
+    assert len(engine.containers(dead.session)) == 4
+    removed = levrt.run(of_both())
+    assert sorted(x.name for x in removed) == sorted(names)
+    assert all(x.removed for x in removed)
+    wait_until_gone(engine, dead)
+    assert levrt.run(of_both(dry_run=True)) == []
+    assert len(engine.containers(alive.session)) == 4
+    assert alive.end() == 0
+
+
 def test_the_reaper_is_nobodys_hindrance(engine, tools):
     """It keeps no pipe, directory or process group of its parent busy."""
     victim = Victim.start(tools, "plain")
