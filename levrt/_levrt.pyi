@@ -330,6 +330,15 @@ class Task:
     def name(self) -> str:
         """The container's name."""
 
+    @property
+    def published(self) -> dict[str, list[tuple[str, int]]]:
+        """Addresses and ports of the engine's machine that lead to the container.
+
+        By the container's port: ``{"80/tcp": [("0.0.0.0", 49153)]}``; empty without
+        ``port_bindings`` and ``publish_all_ports``. A binding to None has the port
+        that was free.
+        """
+
     def signal(self, signal: str | int = "SIGINT") -> Op[None]:
         """Send a Unix signal to the main process.
 

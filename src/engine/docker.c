@@ -395,6 +395,7 @@ const struct lev_engine_ops lev_engine_docker = {
     .signal = lev_docker_signal,
     .inspect = lev_docker_inspect,
     .address = lev_docker_address,
+    .published = lev_docker_published,
     .remove = lev_docker_remove,
     .list = lev_docker_list,
     .exec_start = lev_docker_exec_start,

@@ -109,6 +109,9 @@ int64_t lev_docker_time(const char *text);
 /* `?filters=` for a label; nothing for NULL. */
 int lev_docker_filter(struct lev_buf *path, const char *label,
                       struct lev_error *err);
+/* Of the Engine API's form: {HostIp, HostPort}. */
+void lev_port_set(struct lev_port *port, const char *key,
+                  const json_t *binding);
 /* Appends one entry to a listing. */
 int lev_docker_list_add(struct lev_listed ***end, const char *id,
                         const char *name, const char *subnet,
@@ -160,6 +163,9 @@ int lev_docker_inspect(struct lev_engine *e, const struct lev_scope *scope,
 int lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
                        const char *id, const char *network, char address[64],
                        struct lev_error *err);
+int lev_docker_published(struct lev_engine *e, const struct lev_scope *scope,
+                         const char *id, struct lev_port **ports, size_t *n,
+                         struct lev_error *err);
 int lev_docker_remove(struct lev_engine *e, const struct lev_scope *scope,
                       const char *id, struct lev_error *err);
 int lev_docker_list(struct lev_engine *e, const struct lev_scope *scope,

@@ -503,6 +503,56 @@ lev_docker_address(struct lev_engine *e, const struct lev_scope *scope,
     return found < 0 ? -1 : 0;
 }
 
+void
+lev_port_set(struct lev_port *port, const char *key, const json_t *binding)
+{
+    const char *ip = lev_json_str(binding, "HostIp");
+    const char *number = lev_json_str(binding, "HostPort");
+
+    snprintf(port->key, sizeof(port->key), "%s", key);
+    snprintf(port->host_ip, sizeof(port->host_ip), "%s",
+             ip == NULL || *ip == '\0' ? "0.0.0.0" : ip);
+    port->host_port = (uint16_t)(number == NULL ? 0 : atoi(number));
+}
+
+int
+lev_docker_published(struct lev_engine *e, const struct lev_scope *scope,
+                     const char *id, struct lev_port **ports, size_t *n,
+                     struct lev_error *err)
+{
+    static const char *const members[] = {"NetworkSettings", NULL};
+    _cleanup_json_ json_t *answer = NULL;
+    json_t *bindings, *all;
+    const char *key;
+    size_t count = 0;
+
+    if (get_container(lev_docker_of(e), scope, id, members, &answer, err) < 0)
+    {
+        return -1;
+    }
+    bindings = lev_json_get(answer, "NetworkSettings.Ports");
+    json_object_foreach(bindings, key, all) /* null: exposed alone */
+    {
+        count += json_array_size(all);
+    }
+    *n = 0;
+    *ports = calloc(count + 1, sizeof(**ports));
+    if (*ports == NULL) {
+        return lev_error_nomem(err, "ports");
+    }
+    json_object_foreach(bindings, key, all)
+    {
+        json_t *one;
+        size_t i;
+
+        json_array_foreach(all, i, one)
+        {
+            lev_port_set(&(*ports)[(*n)++], key, one);
+        }
+    }
+    return 0;
+}
+
 /* Somebody else's removal is under way: wait until the container is gone. */
 static int
 wait_gone(struct lev_docker *d, const struct lev_scope *scope, const char *id,

@@ -112,6 +112,13 @@ struct lev_listed {
     struct lev_listed *next;
 };
 
+/* A port of the engine's machine that leads to one of a container. */
+struct lev_port {
+    char key[16];     /* "80/tcp" */
+    char host_ip[46]; /* "0.0.0.0" */
+    uint16_t host_port;
+};
+
 typedef void lev_pull_progress(void *ctx, int64_t done, int64_t total,
                                const char *text);
 
@@ -231,6 +238,10 @@ struct lev_engine_ops {
     int (*address)(struct lev_engine *e, const struct lev_scope *scope,
                    const char *id, const char *network, char address[64],
                    struct lev_error *err);
+    /* What is published of it while it runs: `*n` ports, for free(3). */
+    int (*published)(struct lev_engine *e, const struct lev_scope *scope,
+                     const char *id, struct lev_port **ports, size_t *n,
+                     struct lev_error *err);
     /* Kills and removes it with its anonymous volumes; returns 0 when it is
      * gone, also when it was gone before. */
     int (*remove)(struct lev_engine *e, const struct lev_scope *scope,

@@ -402,6 +402,7 @@ const struct lev_engine_ops lev_engine_oci = {
     .signal = lev_oci_signal,
     .inspect = lev_oci_inspect,
     .address = lev_oci_address,
+    .published = lev_oci_published,
     .remove = lev_oci_remove,
     .list = lev_oci_list,
     .exec_start = lev_oci_exec_start,

@@ -176,6 +176,9 @@ int lev_oci_join(struct lev_oci *o, struct lev_oci_container *c,
 void lev_oci_leave(struct lev_oci *o, struct lev_oci_container *c);
 /* For the helper's create: an array of its endpoints. */
 json_t *lev_oci_endpoints(const struct lev_oci_container *c);
+int lev_oci_published(struct lev_engine *e, const struct lev_scope *scope,
+                      const char *id, struct lev_port **ports, size_t *n,
+                      struct lev_error *err);
 bool lev_oci_publishes(const json_t *host);
 /* For the helper's create: what the options want published of a container that
  * has its addresses; a new reference. */

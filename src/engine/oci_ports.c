@@ -5,6 +5,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "docker.h"
+
 /* "80/tcp" */
 static int
 split_key(const char *key, int *port, bool *udp, struct lev_error *err)
@@ -128,6 +130,31 @@ all_exposed(const struct lev_oci_container *c, const json_t *config,
     }
     json_object_update(all, lev_json_get(config, "ExposedPorts"));
     return all;
+}
+
+int
+lev_oci_published(struct lev_engine *e, const struct lev_scope *scope,
+                  const char *id, struct lev_port **ports, size_t *n,
+                  struct lev_error *err)
+{
+    _cleanup_oci_container_ struct lev_oci_container *c =
+        lev_oci_find(lev_oci_of(e), id, err);
+    json_t *one;
+    size_t i;
+
+    if (c == NULL) {
+        return -1;
+    }
+    *n = json_array_size(c->ports);
+    *ports = calloc(*n + 1, sizeof(**ports));
+    if (*ports == NULL) {
+        return lev_error_nomem(err, "ports");
+    }
+    json_array_foreach(c->ports, i, one)
+    {
+        lev_port_set(&(*ports)[i], lev_json_str(one, "key"), one);
+    }
+    return 0;
 }
 
 bool

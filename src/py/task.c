@@ -623,10 +623,50 @@ static PyMethodDef Task_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static int
+add_port(PyObject *all, const struct lev_port *port)
+{
+    _cleanup_pydecref_ PyObject *key = PyUnicode_FromString(port->key);
+    _cleanup_pydecref_ PyObject *place =
+        Py_BuildValue("(sH)", port->host_ip, port->host_port);
+    _cleanup_pydecref_ PyObject *none = NULL;
+    PyObject *list;
+
+    if (key == NULL || place == NULL) {
+        return -1;
+    }
+    list = PyDict_GetItemWithError(all, key);
+    if (list == NULL) {
+        none = PyErr_Occurred() == NULL ? PyList_New(0) : NULL;
+        if (none == NULL || PyDict_SetItem(all, key, none) < 0) {
+            return -1;
+        }
+        list = none; /* the dict has it */
+    }
+    return PyList_Append(list, place);
+}
+
+static PyObject *
+Task_published(Task *self, void *Py_UNUSED(closure))
+{
+    size_t n;
+    const struct lev_port *ports = lev_run_published(self->run, &n);
+    PyObject *all = PyDict_New();
+
+    for (size_t i = 0; all != NULL && i < n; i++) {
+        if (add_port(all, &ports[i]) < 0) {
+            Py_CLEAR(all);
+        }
+    }
+    return all;
+}
+
 static PyGetSetDef Task_getset[] = {
     {"id", (getter)Task_id, NULL, levrt_Task_id_DOC, NULL},
     {"host", (getter)Task_host, NULL, levrt_Task_host_DOC, NULL},
     {"name", (getter)Task_name, NULL, levrt_Task_name_DOC, NULL},
+    {"published", (getter)Task_published, NULL, levrt_Task_published_DOC,
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -279,6 +279,21 @@ step_start(struct lev_run *run, const struct lev_scope *scope,
     return 0;
 }
 
+/* One that has ended already has none any more. */
+static void
+ask_ports(struct lev_run *run, const struct lev_scope *scope)
+{
+    struct lev_error ended;
+
+    if ((has_option(run, "port_bindings") ||
+         has_option(run, "publish_all_ports")) &&
+        run->ops->published(run->engine, scope, run->id, &run->published,
+                            &run->published_n, &ended) < 0)
+    {
+        run->published_n = 0;
+    }
+}
+
 /* What can only be done with a started container. */
 static int
 step_connect(struct lev_run *run, const struct lev_scope *scope,
@@ -286,6 +301,9 @@ step_connect(struct lev_run *run, const struct lev_scope *scope,
 {
     if (lev_guest_connect(run, scope, err) < 0) {
         return -1;
+    }
+    if (run->spec->want_address) {
+        ask_ports(run, scope);
     }
     if (run->spec->want_address && !has_option(run, "network_mode")) {
         const char *network = run->spec->host ? NULL

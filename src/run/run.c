@@ -162,6 +162,7 @@ lev_run_unref(struct lev_run *run)
     free(run->image_ref);
     free(run->files_image);
     free(run->network);
+    free(run->published);
     free(run->id);
     free(run->tail);
     lev_buf_deinit(&run->probe_out);
@@ -537,6 +538,13 @@ const char *
 lev_run_address(const struct lev_run *run)
 {
     return run->address;
+}
+
+const struct lev_port *
+lev_run_published(const struct lev_run *run, size_t *n)
+{
+    *n = run->published_n;
+    return run->published;
 }
 
 const struct lev_run_result *

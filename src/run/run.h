@@ -109,6 +109,8 @@ const char *lev_run_name(const struct lev_run *run);
 const struct lev_run_spec *lev_run_spec(const struct lev_run *run);
 /* After ready, with want_address; "" otherwise. */
 const char *lev_run_address(const struct lev_run *run);
+/* Likewise: what of it is published on the engine's machine; borrowed. */
+const struct lev_port *lev_run_published(const struct lev_run *run, size_t *n);
 /* After ended. */
 const struct lev_run_result *lev_run_result(const struct lev_run *run);
 

@@ -65,13 +65,15 @@ struct lev_run {
     struct lev_cancel hurry;       /* the grace is over */
 
     pthread_mutex_t mutex;
-    int64_t grace;                      /* mutex */
-    bool stop_asked;                    /* mutex */
-    bool stop_failure;                  /* mutex */
-    bool running;                       /* mutex: signals may be sent */
-    bool ended;                         /* mutex */
-    char *id;                           /* mutex: of the container */
-    char address[64];                   /* set before ready */
+    int64_t grace;              /* mutex */
+    bool stop_asked;            /* mutex */
+    bool stop_failure;          /* mutex */
+    bool running;               /* mutex: signals may be sent */
+    bool ended;                 /* mutex */
+    char *id;                   /* mutex: of the container */
+    char address[64];           /* set before ready */
+    struct lev_port *published; /* likewise */
+    size_t published_n;
     struct lev_runlog log;              /* mutex */
     struct lev_log_waiter *log_waiters; /* mutex */
 

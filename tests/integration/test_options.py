@@ -248,6 +248,26 @@ async def test_published_ports(tools):
     assert await lines(again) == []
 
 
+async def test_ports_that_are_free(tools):
+    task = await sh(
+        tools,
+        "exec httpd -f -p 8000",
+        ports=[8000],
+        options={"ports": [(8001, "udp")]},
+        host_config={"port_bindings": {8000: None}, "publish_all_ports": True},
+    ).start()
+    try:
+        assert sorted(task.published) == ["8000/tcp", "8001/udp"]
+        address, port = task.published["8000/tcp"][0]
+        assert address == "0.0.0.0"
+        assert b"root:x:0:" in await fetch(port)
+    finally:
+        await task.stop(0)
+    task = await sh(tools, "exec sleep 1000").start()
+    assert task.published == {}
+    await task.stop(0)
+
+
 async def test_a_port_that_the_machine_uses(tools):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
