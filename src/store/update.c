@@ -36,19 +36,13 @@ renames_free(struct rename *r)
     }
 }
 
-static inline void
-root_deinit(struct lev_step *root)
-{
-    lev_steps_free(root->kids);
-}
-
 void
 lev_updater_destroy(struct lev_updater *u)
 {
     if (u == NULL) {
         return;
     }
-    root_deinit(&u->root);
+    lev_steps_deinit(&u->root);
     renames_free(u->renames);
     lev_array_filters_deinit(&u->filters);
     bson_destroy(u->source);
@@ -97,7 +91,7 @@ bind_filters(struct lev_updater *u, const struct lev_path *path,
         size_t len = strlen(name);
         struct lev_array_filter *filter;
 
-        at = lev_step_find(at, name);
+        at = at->kids[lev_step_find(at, name)];
         u->positional |= at->kind == LEV_STEP_POSITIONAL;
         if (at->kind != LEV_STEP_ELEMENTS || strcmp(name, "$[]") == 0) {
             continue;
@@ -427,7 +421,7 @@ static int
 apply_operators(const struct lev_updater *u, const bson_t *old, long position,
                 bool insert, bson_t *made, struct lev_error *err)
 {
-    _cleanup_steps_ struct lev_step *resolved = NULL;
+    _cleanup_step_ struct lev_step *resolved = NULL;
 
     if (check_renames(u, old, err) < 0) {
         return -1;
@@ -523,7 +517,7 @@ from_query(const struct lev_updater *u, const struct lev_match *m, bson_t *doc,
     if (rc == 0) {
         rc = lev_step_apply(&e.root, &nothing, true, doc, err);
     }
-    root_deinit(&e.root);
+    lev_steps_deinit(&e.root);
     return rc;
 }
 

@@ -28,8 +28,8 @@ creates(const struct apply *a, const struct lev_step *s)
         return s->op->creates && is_active(a, s) &&
                (s->op->ready == NULL || s->op->ready(s->data, a->doc));
     }
-    for (const struct lev_step *kid = s->kids; kid != NULL; kid = kid->next) {
-        if (creates(a, kid)) {
+    for (size_t i = 0; i < s->n_kids; i++) {
+        if (creates(a, s->kids[i])) {
             return true;
         }
     }
@@ -41,28 +41,43 @@ is_strict(const struct lev_step *s)
 {
     bool strict = s->op != NULL && s->op->strict;
 
-    for (const struct lev_step *kid = s->kids; kid != NULL && !strict;
-         kid = kid->next)
-    {
-        strict = is_strict(kid);
+    for (size_t i = 0; i < s->n_kids && !strict; i++) {
+        strict = is_strict(s->kids[i]);
     }
     return strict;
 }
 
 static int
-apply_new_fields(const struct apply *a, const struct lev_step *parent,
-                 const bson_t *old, bson_t *out)
+apply_new_field(const struct apply *a, const struct lev_step *s, bson_t *out)
 {
-    for (const struct lev_step *s = parent->kids; s != NULL; s = s->next) {
-        if (old != NULL && bson_has_field(old, s->name)) {
+    if (s->name[0] == '$' && creates(a, s)) {
+        return lev_error_set(a->err, LEV_E_QUERY, 52,
+                             "update: the field '%s' begins with '$'",
+                             s->name);
+    }
+    return apply_step(a, s, s->name, &lev_value_missing, out);
+}
+
+/* `seen`: the kids whose fields have been there. */
+static int
+apply_old_fields(const struct apply *a, const struct lev_step *parent,
+                 const bson_t *old, uint8_t *seen, bson_t *out)
+{
+    bson_iter_t it;
+
+    for (bool ok = bson_iter_init(&it, old); ok && bson_iter_next(&it);) {
+        ptrdiff_t k = lev_step_find(parent, bson_iter_key(&it));
+        bson_value_t v;
+
+        if (k < 0) {
+            bson_append_iter(out, bson_iter_key(&it),
+                             (int)bson_iter_key_len(&it), &it);
             continue;
         }
-        if (s->name[0] == '$' && creates(a, s)) {
-            return lev_error_set(a->err, LEV_E_QUERY, 52,
-                                 "update: the field '%s' begins with '$'",
-                                 s->name);
-        }
-        if (apply_step(a, s, s->name, &lev_value_missing, out) < 0) {
+        seen[k] = 1;
+        v = lev_value_of(&it);
+        if (apply_step(a, parent->kids[k], parent->kids[k]->name, &v, out) < 0)
+        {
             return -1;
         }
     }
@@ -74,25 +89,25 @@ static int
 apply_fields(const struct apply *a, const struct lev_step *parent,
              const bson_t *old, bson_t *out)
 {
-    bson_iter_t it;
+    uint8_t few[64] = {0};
+    _cleanup_free_ uint8_t *many = NULL;
+    uint8_t *seen = few;
 
-    for (bool ok = old != NULL && bson_iter_init(&it, old);
-         ok && bson_iter_next(&it);)
-    {
-        const struct lev_step *s = lev_step_find(parent, bson_iter_key(&it));
-        bson_value_t v;
-
-        if (s == NULL) {
-            bson_append_iter(out, bson_iter_key(&it),
-                             (int)bson_iter_key_len(&it), &it);
-            continue;
+    if (parent->n_kids > sizeof(few)) {
+        seen = many = calloc(parent->n_kids, 1);
+        if (many == NULL) {
+            return lev_error_nomem(a->err, "update");
         }
-        v = lev_value_of(&it);
-        if (apply_step(a, s, s->name, &v, out) < 0) {
+    }
+    if (old != NULL && apply_old_fields(a, parent, old, seen, out) < 0) {
+        return -1;
+    }
+    for (size_t k = 0; k < parent->n_kids; k++) {
+        if (!seen[k] && apply_new_field(a, parent->kids[k], out) < 0) {
             return -1;
         }
     }
-    return apply_new_fields(a, parent, old, out);
+    return 0;
 }
 
 /* An element keeps its place: what would remove it leaves null. */
@@ -125,7 +140,9 @@ apply_new_elements(const struct apply *a, const struct lev_step *parent,
 {
     static const bson_value_t *const null = &lev_value_null;
 
-    for (const struct lev_step *s = parent->kids; s != NULL; s = s->next) {
+    for (size_t k = 0; k < parent->n_kids; k++) {
+        const struct lev_step *s = parent->kids[k];
+
         if (s->index < (long)n || !creates(a, s)) {
             continue;
         }
@@ -156,17 +173,6 @@ not_viable(const struct apply *a, const struct lev_step *s, const char *key,
                          s->name, key, lev_value_type_name(old->value_type));
 }
 
-static const struct lev_step *
-find_index(const struct lev_step *parent, long index)
-{
-    const struct lev_step *s = parent->kids;
-
-    while (s != NULL && s->index != index) {
-        s = s->next;
-    }
-    return s;
-}
-
 /* Whether $[] or $[id] means this element. */
 static int
 is_meant(const struct lev_step *s, const bson_value_t *v,
@@ -189,10 +195,11 @@ static int
 apply_meant(const struct apply *a, const struct lev_step *parent, uint32_t n,
             const bson_value_t *v, bson_t *out)
 {
-    _cleanup_steps_ struct lev_step *merged = NULL;
+    _cleanup_step_ struct lev_step *merged = NULL;
     const struct lev_step *meant = NULL;
 
-    for (const struct lev_step *s = parent->kids; s != NULL; s = s->next) {
+    for (size_t k = 0; k < parent->n_kids; k++) {
+        const struct lev_step *s = parent->kids[k];
         struct lev_step *more;
         int rc = is_meant(s, v, a->err);
 
@@ -207,7 +214,7 @@ apply_meant(const struct apply *a, const struct lev_step *parent, uint32_t n,
         if (more == NULL) {
             return -1;
         }
-        lev_steps_free(merged);
+        lev_step_free(merged);
         meant = merged = more;
     }
     return apply_element(a, meant, n, v, out);
@@ -233,7 +240,7 @@ apply_elements(const struct apply *a, const struct lev_step *parent,
 static bool
 has_elements(const struct lev_step *s)
 {
-    return s->kids != NULL && s->kids->kind == LEV_STEP_ELEMENTS;
+    return s->n_kids > 0 && s->kids[0]->kind == LEV_STEP_ELEMENTS;
 }
 
 static int
@@ -246,15 +253,18 @@ apply_array(const struct apply *a, const struct lev_step *parent,
     if (has_elements(parent)) {
         return apply_elements(a, parent, old, out);
     }
-    for (const struct lev_step *s = parent->kids; s != NULL; s = s->next) {
+    for (size_t k = 0; k < parent->n_kids; k++) {
+        const struct lev_step *s = parent->kids[k];
+
         if (s->index < 0 && (creates(a, s) || is_strict(s))) {
             return not_viable(a, s, key, old);
         }
     }
     for (bool ok = lev_value_iter(old, &it); ok && bson_iter_next(&it); n++) {
         bson_value_t v = lev_value_of(&it);
+        ptrdiff_t k = lev_step_find_index(parent, n);
 
-        if (apply_element(a, find_index(parent, n), n, &v, out) < 0) {
+        if (apply_element(a, k < 0 ? NULL : parent->kids[k], n, &v, out) < 0) {
             return -1;
         }
     }
@@ -273,7 +283,7 @@ apply_below(const struct apply *a, const struct lev_step *s, const char *key,
     if (has_elements(s)) {
         return lev_error_set(
             a->err, LEV_E_QUERY, 2, "update: %s is for arrays; '%s' is %s",
-            s->kids->name, key, lev_value_type_name(old->value_type));
+            s->kids[0]->name, key, lev_value_type_name(old->value_type));
     }
     if (!creates(a, s)) {
         if (missing) {
@@ -285,7 +295,7 @@ apply_below(const struct apply *a, const struct lev_step *s, const char *key,
         }
     }
     if (!missing && !lev_value_open(old, &doc)) {
-        return not_viable(a, s->kids, key, old);
+        return not_viable(a, s->kids[0], key, old);
     }
     bson_append_document_begin(out, key, -1, &part);
     rc = apply_fields(a, s, missing ? NULL : &doc, &part);

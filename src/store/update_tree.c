@@ -4,22 +4,29 @@
 #include <string.h>
 
 void
-lev_steps_free(struct lev_step *s)
+lev_steps_deinit(struct lev_step *root)
 {
-    struct lev_step *next;
-
-    for (; s != NULL; s = next) {
-        next = s->next;
-        lev_steps_free(s->kids);
-        if (!s->borrowed) {
-            if (s->op != NULL && s->op->destroy != NULL) {
-                s->op->destroy(s->data);
-            }
-            free(s->name);
-            free(s->path);
-        }
-        free(s);
+    for (size_t i = 0; i < root->n_kids; i++) {
+        lev_step_free(root->kids[i]);
     }
+    free(root->kids);
+}
+
+void
+lev_step_free(struct lev_step *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    lev_steps_deinit(s);
+    if (!s->borrowed) {
+        if (s->op != NULL && s->op->destroy != NULL) {
+            s->op->destroy(s->data);
+        }
+        free(s->name);
+        free(s->path);
+    }
+    free(s);
 }
 
 static int
@@ -34,22 +41,52 @@ compare_names(const char *name, long index, const struct lev_step *s)
     return strcmp(name, s->name);
 }
 
-/* Where the kid of that name is or would be. */
-static struct lev_step **
-find_link(struct lev_step *parent, const char *name, long index)
+/* Where the kid of that name is or would be; whether it is. */
+static size_t
+locate(const struct lev_step *parent, const char *name, long index,
+       bool *found)
 {
-    struct lev_step **link = &parent->kids;
+    size_t low = 0, high = parent->n_kids;
 
-    while (*link != NULL && compare_names(name, index, *link) > 0) {
-        link = &(*link)->next;
+    *found = false;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        int c = compare_names(name, index, parent->kids[mid]);
+
+        if (c == 0) {
+            *found = true;
+            return mid;
+        }
+        if (c > 0) {
+            low = mid + 1;
+        }
+        else {
+            high = mid;
+        }
     }
-    return link;
+    return low;
 }
 
-static bool
-is_there(struct lev_step *const *link, const char *name, long index)
+static int
+insert(struct lev_step *parent, size_t at, struct lev_step *s,
+       struct lev_error *err)
 {
-    return *link != NULL && compare_names(name, index, *link) == 0;
+    if (parent->n_kids == parent->kids_cap) {
+        size_t cap = parent->kids_cap == 0 ? 4 : parent->kids_cap * 2;
+        struct lev_step **kids =
+            realloc(parent->kids, cap * sizeof(struct lev_step *));
+
+        if (kids == NULL) {
+            return lev_error_nomem(err, "update");
+        }
+        parent->kids = kids;
+        parent->kids_cap = cap;
+    }
+    memmove(parent->kids + at + 1, parent->kids + at,
+            (parent->n_kids - at) * sizeof(struct lev_step *));
+    parent->kids[at] = s;
+    parent->n_kids++;
+    return 0;
 }
 
 static enum lev_step_kind
@@ -97,41 +134,48 @@ lev_step_place(struct lev_step *root, const struct lev_path *path,
 
     for (size_t i = 0; i < path->n; i++) {
         const struct lev_path_part *part = &path->part[i];
-        struct lev_step **link = find_link(at, part->name, part->index);
-        struct lev_step *s = *link;
+        bool there;
+        size_t k = locate(at, part->name, part->index, &there);
+        struct lev_step *s = there ? at->kids[k] : NULL;
 
-        if (is_there(link, part->name, part->index)) {
+        if (there) {
             if (s->op != NULL || i == path->n - 1) {
                 return conflict_at(path, s->name, conflict, err);
             }
             at = s;
             continue;
         }
-        if (at->kids != NULL && (at->kids->kind == LEV_STEP_ELEMENTS) !=
-                                    (kind_of(part->name) == LEV_STEP_ELEMENTS))
+        if (at->n_kids > 0 && (at->kids[0]->kind == LEV_STEP_ELEMENTS) !=
+                                  (kind_of(part->name) == LEV_STEP_ELEMENTS))
         {
-            return conflict_at(path, at->kids->name, conflict, err);
+            return conflict_at(path, at->kids[0]->name, conflict, err);
         }
         s = step_new(part, err);
-        if (s == NULL) {
+        if (s == NULL || insert(at, k, s, err) < 0) {
+            lev_step_free(s);
             return NULL;
         }
-        s->next = *link;
-        *link = s;
         at = s;
     }
     return at;
 }
 
-struct lev_step *
+ptrdiff_t
 lev_step_find(const struct lev_step *parent, const char *name)
 {
-    struct lev_step *s = parent->kids;
+    bool found;
+    size_t k = locate(parent, name, lev_path_index(name), &found);
 
-    while (s != NULL && strcmp(s->name, name) != 0) {
-        s = s->next;
-    }
-    return s;
+    return found ? (ptrdiff_t)k : -1;
+}
+
+ptrdiff_t
+lev_step_find_index(const struct lev_step *parent, long index)
+{
+    bool found;
+    size_t k = locate(parent, "", index, &found);
+
+    return found ? (ptrdiff_t)k : -1;
 }
 
 /* Alone, without kids. */
@@ -145,7 +189,8 @@ borrow(const struct lev_step *from, struct lev_error *err)
         return NULL;
     }
     *s = *from;
-    s->kids = s->next = NULL;
+    s->kids = NULL;
+    s->n_kids = s->kids_cap = 0;
     s->borrowed = true;
     return s;
 }
@@ -158,12 +203,12 @@ static int
 add_kid(struct lev_step *to, const struct lev_step *kid, long position,
         struct lev_error *err)
 {
-    bool here = kid->kind == LEV_STEP_POSITIONAL && position >= 0;
+    bool here = kid->kind == LEV_STEP_POSITIONAL && position >= 0, there;
     long index = here ? position : kid->index;
-    struct lev_step **link = find_link(to, kid->name, index);
-    struct lev_step *s = *link;
+    size_t k = locate(to, kid->name, index, &there);
+    struct lev_step *s = there ? to->kids[k] : NULL;
 
-    if (is_there(link, kid->name, index)) {
+    if (there) {
         return s->op == NULL && kid->op == NULL
                    ? add_kids(s, kid, position, err)
                    : lev_error_set(err, LEV_E_QUERY, 40,
@@ -171,7 +216,8 @@ add_kid(struct lev_step *to, const struct lev_step *kid, long position,
                                    s->name);
     }
     s = borrow(kid, err);
-    if (s == NULL) {
+    if (s == NULL || insert(to, k, s, err) < 0) {
+        lev_step_free(s);
         return -1;
     }
     if (here) {
@@ -180,8 +226,6 @@ add_kid(struct lev_step *to, const struct lev_step *kid, long position,
         snprintf(s->number, sizeof(s->number), "%ld", index);
         s->name = s->number;
     }
-    s->next = *link;
-    *link = s;
     return add_kids(s, kid, position, err);
 }
 
@@ -189,8 +233,8 @@ static int
 add_kids(struct lev_step *to, const struct lev_step *from, long position,
          struct lev_error *err)
 {
-    for (const struct lev_step *s = from->kids; s != NULL; s = s->next) {
-        if (add_kid(to, s, position, err) < 0) {
+    for (size_t i = 0; i < from->n_kids; i++) {
+        if (add_kid(to, from->kids[i], position, err) < 0) {
             return -1;
         }
     }
@@ -201,7 +245,7 @@ struct lev_step *
 lev_step_resolve(const struct lev_step *root, long position,
                  struct lev_error *err)
 {
-    _cleanup_steps_ struct lev_step *s = borrow(root, err);
+    _cleanup_step_ struct lev_step *s = borrow(root, err);
 
     return s == NULL || add_kids(s, root, position, err) < 0 ? NULL
                                                              : lev_steal(s);
@@ -211,7 +255,7 @@ struct lev_step *
 lev_step_merge(const struct lev_step *a, const struct lev_step *b,
                struct lev_error *err)
 {
-    _cleanup_steps_ struct lev_step *s = borrow(a, err);
+    _cleanup_step_ struct lev_step *s = borrow(a, err);
 
     if (s == NULL) {
         return NULL;

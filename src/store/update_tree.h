@@ -13,6 +13,7 @@
 #include "path.h"
 #include "update_filter.h"
 #include "update_ops.h"
+#include <stddef.h>
 
 enum lev_step_kind {
     LEV_STEP_FIELD,      /* or an index */
@@ -23,8 +24,9 @@ enum lev_step_kind {
 struct lev_step {
     enum lev_step_kind kind;
     char *name;
-    long index;                   /* of `name` in an array; -1: it is none */
-    struct lev_step *kids, *next; /* either no kid is ELEMENTS or all are */
+    long index;             /* of `name` in an array; -1: it is none */
+    struct lev_step **kids; /* either no one is ELEMENTS or all are */
+    size_t n_kids, kids_cap;
     const struct lev_array_filter *filter; /* of $[id] */
     const struct lev_update_op *op;        /* NULL: there are kids */
     bson_value_t operand;                  /* borrows from the update */
@@ -34,17 +36,18 @@ struct lev_step {
     char number[12]; /* the name of what was `$` */
 };
 
-/* Frees a step, those beside it and below it. */
-void lev_steps_free(struct lev_step *s);
+/* Frees a step and those below it; NULL is fine. */
+void lev_step_free(struct lev_step *s);
+void lev_steps_deinit(struct lev_step *root); /* those below it alone */
 /* The leaf that `path` leads to, made with the steps above it; NULL with QUERY
  * `conflict` when a path ends where another one does, or goes through its end.
  */
 struct lev_step *lev_step_place(struct lev_step *root,
                                 const struct lev_path *path, int conflict,
                                 struct lev_error *err);
-/* The kid of that name, or NULL. */
-struct lev_step *lev_step_find(const struct lev_step *parent,
-                               const char *name);
+/* The number of the kid of that name, or of that index; -1: there is none. */
+ptrdiff_t lev_step_find(const struct lev_step *parent, const char *name);
+ptrdiff_t lev_step_find_index(const struct lev_step *parent, long index);
 /* A tree where `$` is the element `position`. */
 struct lev_step *lev_step_resolve(const struct lev_step *root, long position,
                                   struct lev_error *err);
@@ -60,10 +63,10 @@ int lev_step_apply(const struct lev_step *root, const bson_t *old, bool insert,
                    bson_t *out, struct lev_error *err);
 
 static inline void
-lev_steps_freep(struct lev_step **s)
+lev_step_freep(struct lev_step **s)
 {
-    lev_steps_free(*s);
+    lev_step_free(*s);
 }
-#define _cleanup_steps_ _cleanup_(lev_steps_freep)
+#define _cleanup_step_ _cleanup_(lev_step_freep)
 
 #endif

@@ -348,6 +348,42 @@ test_current_date(void)
     bson_destroy(update);
 }
 
+/* Old fields stay where they are, new ones come in order of their names. */
+static void
+test_many_fields(void)
+{
+    enum { N = 20000 };
+    bson_t doc = BSON_INITIALIZER, want = BSON_INITIALIZER, made;
+    bson_t update = BSON_INITIALIZER, set;
+    struct lev_updater *u;
+    struct lev_error err;
+    char key[16];
+
+    bson_append_document_begin(&update, "$set", -1, &set);
+    for (int i = N; i-- > 0;) {
+        snprintf(key, sizeof(key), "k%05d", i);
+        bson_append_int32(&set, key, -1, 1);
+    }
+    bson_append_document_end(&update, &set);
+    for (int i = N - 1; i >= 0; i -= 2) {
+        snprintf(key, sizeof(key), "k%05d", i);
+        bson_append_int32(&doc, key, -1, 0);
+        bson_append_int32(&want, key, -1, 1);
+    }
+    for (int i = 0; i < N; i += 2) {
+        snprintf(key, sizeof(key), "k%05d", i);
+        bson_append_int32(&want, key, -1, 1);
+    }
+    u = lev_updater_compile(&update, NULL, false, &err);
+    assert(u != NULL && lev_updater_apply(u, &doc, -1, &made, &err) == 0);
+    assert(bson_equal(&made, &want));
+    lev_updater_destroy(u);
+    bson_destroy(&made);
+    bson_destroy(&update);
+    bson_destroy(&doc);
+    bson_destroy(&want);
+}
+
 static int
 compile_query(const char *text, struct lev_error *err)
 {
@@ -416,6 +452,7 @@ main(void)
     test_sample_is_random();
     test_now();
     test_current_date();
+    test_many_fields();
     test_unsupported();
     return 0;
 }
