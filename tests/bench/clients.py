@@ -2,17 +2,23 @@
 
 usage: clients.py NAME SOCKET IMAGE NETWORK CONCURRENCY
 
+SOCKET is that of a Docker engine, or "oci:DIRECTORY" for levrt. NETWORK is a
+bridge's name (levrt makes one itself), "none", or "publish": the engine's
+default bridge, with a port published.
+
 Each line of the input is a number of runs to make; each line of the output is
-JSON: the wall-clock and CPU seconds that they took, children's included, and
-the private memory of the process afterwards, in KiB.
+JSON: the wall-clock and CPU seconds that they took, children's and a helper's
+included, and the private memory of the process and its helper afterwards, in
+KiB.
 
 Each client does the same work in its own best way: create a container with an
-init, without a log, on a bridge network, read its output to the end, see its
-exit code, leave nothing behind. Setting up (imports, connections, levrt's
-session with its network) is not counted.
+init, without a log, on that network, read its output to the end, see its exit
+code, leave nothing behind. Setting up (imports, connections, levrt's session
+with its network) is not counted.
 """
 
 import asyncio
+import functools
 import json
 import os
 import resource
@@ -21,10 +27,26 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 SOCKET, IMAGE, NETWORK = "", "", ""
 COMMAND = ["true"]
+PORT = 80
+HELPER = "lev-reaper"
+
+
+@functools.cache
+def helper_pid() -> int | None:
+    """Of the process that levrt has started beside this one."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text().rpartition(")")
+        except OSError:
+            continue  # it has ended meanwhile
+        if name.endswith(HELPER) and int(rest.split()[1]) == os.getpid():
+            return int(path.parent.name)
+    return None
 
 
 def cpu_seconds() -> float:
@@ -32,16 +54,19 @@ def cpu_seconds() -> float:
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
         total += usage.ru_utime + usage.ru_stime
+    if (pid := helper_pid()) is not None:
+        total += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
     return total
 
 
 def private_kib() -> int:
-    """Private_Dirty of this process."""
-    with open("/proc/self/smaps_rollup") as file:
-        for line in file:
-            if line.startswith("Private_Dirty:"):
-                return int(line.split()[1])
-    raise RuntimeError("smaps_rollup has no Private_Dirty")
+    """Private_Dirty of this process and its helper."""
+    total = 0
+    for pid in (os.getpid(), helper_pid()):
+        if pid is not None:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(rollup.partition("Private_Dirty:")[2].split()[0])
+    return total
 
 
 def answer(wall: float, cpu: float) -> None:
@@ -101,12 +126,18 @@ def levrt_(concurrency: int) -> None:
 
     async def main() -> None:
         async def one() -> None:
-            await levrt.Cr(IMAGE, cmd=COMMAND)
+            await levrt.Cr(IMAGE, cmd=COMMAND, host_config=config)
 
         await one()
         await serve_async(one, concurrency)
 
-    os.environ["LEVRT_ENGINE"] = f"unix://{SOCKET}"
+    config: dict[str, Any] = {}
+    if NETWORK == "none":
+        config["network_mode"] = "none"
+    elif NETWORK == "publish":
+        config["port_bindings"] = {f"{PORT}/tcp": None}
+    is_url = SOCKET.startswith("oci:")
+    os.environ["LEVRT_ENGINE"] = SOCKET if is_url else f"unix://{SOCKET}"
     levrt.run(main())
 
 
@@ -114,12 +145,18 @@ def docker_py(concurrency: int) -> None:
     import docker  # type: ignore[import-untyped]
 
     api = docker.APIClient(f"unix://{SOCKET}", num_pools=4 * concurrency)
+    publish = NETWORK == "publish"
     config = api.create_host_config(
-        init=True, network_mode=NETWORK, log_config={"Type": "none"}
+        init=True,
+        network_mode="bridge" if publish else NETWORK,
+        log_config={"Type": "none"},
+        port_bindings={PORT: None} if publish else None,
     )
+    ports = [PORT] if publish else None
 
     def one() -> None:
-        id_ = api.create_container(IMAGE, COMMAND, host_config=config)["Id"]
+        made = api.create_container(IMAGE, COMMAND, host_config=config, ports=ports)
+        id_ = made["Id"]
         try:
             output = api.attach(id_, stream=True)
             api.start(id_)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from measure import TABLES, Setting, keep
 
-NAMES = ["import", "bson", "closure", "memory", "pending", "store", "runs"]
+NAMES = ["import", "bson", "closure", "memory", "pending", "store", "runs", "oci"]
 
 
 def main() -> None:
@@ -15,11 +15,14 @@ def main() -> None:
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--socket", type=Path)
     parser.add_argument("--image", default="levrt-test/busybox:1")
+    parser.add_argument("--store", type=Path)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
     args = parser.parse_args()
-    setting = Setting(args.build, args.socket, args.image, args.scratch, args.rounds)
+    setting = Setting(
+        args.build, args.socket, args.image, args.store, args.scratch, args.rounds
+    )
     missed = 0
     for name in args.names:
         result = importlib.import_module(f"bench_{name}").bench(setting)

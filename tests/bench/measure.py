@@ -57,10 +57,11 @@ class Result:
 class Setting:
     """Where a benchmark finds what it needs."""
 
-    build: Path  # where bench_raw and bench_floor are
+    build: Path  # where bench_raw, bench_floor and bench_spawn are
     socket: Path | None  # of a Docker engine with `image`
     image: str
-    scratch: Path
+    store: Path | None  # of the engine without a daemon, with `image`
+    scratch: Path  # with the root of `image` as "busybox"
     rounds: int
 
     @staticmethod
