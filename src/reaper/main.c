@@ -201,10 +201,13 @@ set_up(struct reaper *r, struct lev_error *err)
     if (!r->gc_only) {
         sweep_dead(r, NULL);
     }
-    return make_session_dir(r, err) < 0 || unshare_mounts(r, err) < 0 ||
-                   check_cgroups(r, err) < 0 || bind_unified(r, err) < 0
-               ? -1
-               : 0;
+    if (make_session_dir(r, err) < 0 || unshare_mounts(r, err) < 0 ||
+        check_cgroups(r, err) < 0 || bind_unified(r, err) < 0)
+    {
+        return -1;
+    }
+    runtime_seal(r);
+    return 0;
 }
 
 /* Nothing of the caller's is kept busy: its directory, and its stderr. */
@@ -365,6 +368,8 @@ tear_down(struct reaper *r)
     }
     lev_closep(&r->session_fd);
     lev_closep(&r->store_fd);
+    lev_closep(&r->runtime_fd);
+    free(r->sealed);
     free(r->session_dir);
 }
 
@@ -385,6 +390,7 @@ main(int argc, char **argv)
                        .session_fd = -1,
                        .lock_fd = -1,
                        .signals = -1,
+                       .runtime_fd = -1,
                        .sock = LEV_HELPER_SOCKET,
                        .workflow = LEV_HELPER_PIDFD};
     const struct lev_scope at_once = {0, NULL};

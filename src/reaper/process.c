@@ -28,6 +28,7 @@ static int
 spawn(struct process *p, const char *const *argv, const int fds[3],
       struct lev_error *err)
 {
+    const char *sealed = p->container->reaper->sealed;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, all;
@@ -44,8 +45,13 @@ spawn(struct process *p, const char *const *argv, const int fds[3],
     posix_spawnattr_setsigdefault(&attr, &all);
     posix_spawnattr_setflags(&attr,
                              POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    rc = posix_spawn(&p->runtime, argv[0], &actions, &attr,
-                     (char *const *)argv, environ);
+    rc = sealed == NULL ? ENOEXEC
+                        : posix_spawn(&p->runtime, sealed, &actions, &attr,
+                                      (char *const *)argv, environ);
+    if (rc != 0) { /* a policy of the machine against programs in memory */
+        rc = posix_spawn(&p->runtime, argv[0], &actions, &attr,
+                         (char *const *)argv, environ);
+    }
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
     if (rc != 0) {

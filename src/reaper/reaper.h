@@ -5,6 +5,7 @@
  *   container.c  a container's mounts, namespaces and cgroups, and their end
  *   ports.c      its published ports
  *   process.c    starting the runtime, and what becomes of what it starts
+ *   runtime.c    the runtime's program
  *   sweep.c      what dead sessions have left
  *   watch.c      instead of all this, where containers are a daemon's
  *
@@ -69,6 +70,8 @@ struct reaper {
     char tag[LEV_TAG_MAX + 1];
     char *session_dir; /* dir/sessions/TAG */
     const char *runtime;
+    char *sealed; /* a copy of it that nobody can write to; or NULL */
+    int runtime_fd;
     int store_fd, session_fd, lock_fd;
     int sock, workflow, signals;
     struct lev_cgroups cgroups;
@@ -129,6 +132,9 @@ int process_start(struct container *c, unsigned number, const int fds[4],
 void process_reap(struct reaper *r);
 struct process *process_first(const struct container *c);
 void process_kill(struct process *p);
+
+/* ---- runtime.c ---- */
+void runtime_seal(struct reaper *r);
 
 /* ---- sweep.c ---- */
 struct sweep_report {
