@@ -62,6 +62,26 @@ add_v1_roots(struct lev_cgroups *cg, DIR *dir)
     }
 }
 
+static bool
+has_file(const char *dir, const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* v1 has the counters in its root, too; v2 only below it. */
+static void
+find_memory(struct lev_cgroups *cg)
+{
+    for (size_t i = 0; i < cg->n; i++) {
+        cg->counts_memory[i] =
+            (int)i == cg->unified ||
+            has_file(cg->roots[i], "memory.max_usage_in_bytes");
+    }
+}
+
 int
 lev_cgroups_find(struct lev_cgroups *cg, struct lev_error *err)
 {
@@ -71,6 +91,7 @@ lev_cgroups_find(struct lev_cgroups *cg, struct lev_error *err)
     if (magic_of(ROOT) == CGROUP2_SUPER_MAGIC) {
         cg->unified = 0;
         add_root(cg, "");
+        find_memory(cg);
         return 0;
     }
     dir = opendir(ROOT);
@@ -87,6 +108,7 @@ lev_cgroups_find(struct lev_cgroups *cg, struct lev_error *err)
         cg->unified = (int)cg->n;
         add_root(cg, "unified");
     }
+    find_memory(cg);
     return 0;
 }
 
@@ -199,16 +221,22 @@ thaw(const char *path)
     return true;
 }
 
-void
-lev_cgroup_kill(const struct lev_cgroups *cg, const char *path)
+bool
+lev_cgroup_kill_at_once(const struct lev_cgroups *cg, const char *path)
 {
     char unified[4096];
 
-    if (cg->unified >= 0) {
-        snprintf(unified, sizeof(unified), "%s/%s", cg->roots[cg->unified],
-                 path);
-        write_text(unified, "cgroup.kill", "1");
+    if (cg->unified < 0) {
+        return false;
     }
+    snprintf(unified, sizeof(unified), "%s/%s", cg->roots[cg->unified], path);
+    return write_text(unified, "cgroup.kill", "1");
+}
+
+void
+lev_cgroup_kill(const struct lev_cgroups *cg, const char *path)
+{
+    lev_cgroup_kill_at_once(cg, path);
     each_hierarchy(cg, path, kill_members);
     each_hierarchy(cg, path, thaw);
 }
@@ -262,6 +290,9 @@ lev_cgroup_memory(const struct lev_cgroups *cg, const char *path,
         int64_t bytes, kills;
         char dir[4096];
 
+        if (!cg->counts_memory[i]) {
+            continue;
+        }
         snprintf(dir, sizeof(dir), "%s/%s", cg->roots[i], path);
         bytes =
             read_number(dir, v2 ? "memory.peak" : "memory.max_usage_in_bytes");
@@ -278,8 +309,17 @@ remove_one(const char *path)
     return rmdir(path) == 0 || errno == ENOENT;
 }
 
+/* To look what is below is dear: a group of a container is full of files. */
 bool
 lev_cgroup_remove(const struct lev_cgroups *cg, const char *path)
 {
-    return each_hierarchy(cg, path, remove_one);
+    bool all = true;
+
+    for (size_t i = 0; i < cg->n; i++) {
+        char dir[4096];
+
+        snprintf(dir, sizeof(dir), "%s/%s", cg->roots[i], path);
+        all &= remove_one(dir) || walk(dir, 0, remove_one);
+    }
+    return all;
 }

@@ -18,6 +18,7 @@
 struct lev_cgroups {
     bool v1; /* limits are in v1 hierarchies, also on hybrid machines */
     char roots[LEV_HIERARCHIES_MAX][64]; /* v1's, then v2's */
+    bool counts_memory[LEV_HIERARCHIES_MAX];
     size_t n;
     int unified; /* index of the v2 hierarchy, or -1 */
 };
@@ -27,6 +28,9 @@ int lev_cgroups_find(struct lev_cgroups *cg, struct lev_error *err);
 /* Kills all in the group and those below it, frozen ones too; again until
  * `lev_cgroup_is_empty`. */
 void lev_cgroup_kill(const struct lev_cgroups *cg, const char *path);
+/* The same by one write, where the kernel can (v2, Linux 5.14), and without
+ * those that are frozen or in v1 groups alone. */
+bool lev_cgroup_kill_at_once(const struct lev_cgroups *cg, const char *path);
 bool lev_cgroup_is_empty(const struct lev_cgroups *cg, const char *path);
 int lev_cgroup_freeze(const struct lev_cgroups *cg, const char *path,
                       bool freeze, struct lev_error *err);
@@ -34,7 +38,8 @@ int lev_cgroup_freeze(const struct lev_cgroups *cg, const char *path,
  */
 void lev_cgroup_memory(const struct lev_cgroups *cg, const char *path,
                        int64_t *peak, bool *oom_killed);
-/* Removes the group with those below it; false while one is busy. */
+/* Removes the group with those below it; false while there is a process in
+ * one. */
 bool lev_cgroup_remove(const struct lev_cgroups *cg, const char *path);
 
 #endif

@@ -9,6 +9,10 @@
 
 #include "tree.h"
 
+#define KILL_FIRST                                                            \
+    4 /* steps of its removal before its groups are searched                  \
+       */
+
 struct container *
 container_find(const struct reaper *r, const char *name)
 {
@@ -356,6 +360,29 @@ kill_all(struct container *c)
     }
 }
 
+/* What suffices nearly always. */
+static bool
+kill_at_once(struct container *c)
+{
+    char cgroup[LEV_PATH_MAX];
+
+    if (c->processes == NULL && !c->shares_pids) {
+        return true; /* its end has taken the others with it */
+    }
+    container_cgroup(c, cgroup);
+    return lev_cgroup_kill_at_once(&c->reaper->cgroups, cgroup);
+}
+
+/* To look through all groups is dear where a thousand containers end. */
+static void
+kill_again(struct container *c)
+{
+    if (c->steps++ >= c->next_kill) {
+        kill_all(c);
+        c->next_kill = 2 * c->steps;
+    }
+}
+
 int
 container_renew(struct container *c, struct lev_error *err)
 {
@@ -396,7 +423,7 @@ container_remove(struct container *c, int reply_fd)
     }
     if (!c->removing) {
         c->removing = true;
-        kill_all(c);
+        c->next_kill = c->paused || !kill_at_once(c) ? 0 : KILL_FIRST;
     }
 }
 
@@ -413,11 +440,8 @@ container_step(struct container *c)
     }
     container_cgroup(c, cgroup);
     if (c->processes != NULL ||
-        !lev_cgroup_is_empty(&c->reaper->cgroups, cgroup)) {
-        kill_all(c);
-        return false;
-    }
-    if (!lev_cgroup_remove(&c->reaper->cgroups, cgroup)) {
+        !lev_cgroup_remove(&c->reaper->cgroups, cgroup)) {
+        kill_again(c);
         return false;
     }
     clean_up_files(c);

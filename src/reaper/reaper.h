@@ -56,7 +56,8 @@ struct container {
     enum { CREATED, STARTING, RUNNING, ENDED } state;
     bool paused, removing, mounted;
     bool shares_pids; /* the end of its first process ends nobody else */
-    int *waiting;     /* who asked for its removal */
+    unsigned steps, next_kill; /* of its removal */
+    int *waiting;              /* who asked for it */
     size_t waiting_n;
     int code, oom;
     int64_t peak, started, finished;
