@@ -50,7 +50,8 @@ struct lev_oci_container {
     struct lev_oci_container *next;
     atomic_int refs;
     char *name;
-    char *bundle;
+    char *dir;    /* upper, work and meta.json, on disk */
+    char *bundle; /* the rest, as the helper sees it */
     char hostname[300];
     int root; /* descriptor of its root, as it is mounted in the helper */
     struct lev_stored_image image; /* its layers are held */
@@ -130,8 +131,13 @@ int lev_oci_write_files(struct lev_oci *o, struct lev_oci_container *c,
 /* The aliases of `c` on its networks, to the hosts files of the others there,
  * and theirs to its own. With the engine's mutex. */
 void lev_oci_share_names(struct lev_oci *o, struct lev_oci_container *c);
-int lev_oci_write_file(const char *dir, const char *name, const char *text,
-                       size_t len, struct lev_error *err);
+/* Below a directory that is open, or AT_FDCWD. */
+int lev_oci_write_file(int dir, const char *path, const char *text, size_t len,
+                       struct lev_error *err);
+/* A file of a container's bundle. */
+int lev_oci_write_bundle(struct lev_oci *o, const struct lev_oci_container *c,
+                         const char *name, const struct lev_buf *text,
+                         struct lev_error *err);
 
 struct lev_process *lev_oci_attach(struct lev_engine *e,
                                    const struct lev_scope *scope,

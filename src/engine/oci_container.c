@@ -44,6 +44,7 @@ lev_oci_container_unref(struct lev_oci_container *c)
     json_decref(c->process);
     json_decref(c->ports);
     free(c->name);
+    free(c->dir);
     free(c->bundle);
     free(c);
 }
@@ -135,31 +136,37 @@ copy_root_mode(const struct lev_stored_image *image, const char *upper,
     return 0;
 }
 
+/* What the container writes may be much: it goes to the disk. All else is
+ * small, and made and removed with each run: that is in memory. */
 static int
-make_bundle(const struct lev_oci_container *c, struct lev_error *err)
+make_directories(const struct lev_oci *o, const struct lev_oci_container *c,
+                 struct lev_error *err)
 {
-    static const char *const below[] = {"upper", "work", "root"};
-    char path[LEV_OCI_PATH_MAX];
+    char upper[LEV_OCI_PATH_MAX], work[LEV_OCI_PATH_MAX];
+    char root[LEV_OCI_PATH_MAX];
+    int bundles = lev_helper_bundles(o->helper);
 
-    if (mkdir(c->bundle, 0700) < 0) {
-        return lev_error_errno(err, "make %s", c->bundle);
+    snprintf(upper, sizeof(upper), "%s/upper", c->dir);
+    snprintf(work, sizeof(work), "%s/work", c->dir);
+    snprintf(root, sizeof(root), "%s/root", c->name);
+    if (mkdir(c->dir, 0700) < 0 || mkdir(upper, 0755) < 0 ||
+        mkdir(work, 0755) < 0) {
+        return lev_error_errno(err, "make %s", c->dir);
     }
-    for (size_t i = 0; i < LEV_ARRAY_LEN(below); i++) {
-        snprintf(path, sizeof(path), "%s/%s", c->bundle, below[i]);
-        if (mkdir(path, 0755) < 0) {
-            return lev_error_errno(err, "make %s", path);
-        }
-        if (i == 0 && copy_root_mode(&c->image, path, err) < 0) {
-            return -1;
-        }
+    if (mkdirat(bundles, c->name, 0700) < 0 ||
+        mkdirat(bundles, root, 0755) < 0) {
+        return lev_error_errno(err, "make the bundle %s", c->bundle);
     }
-    return 0;
+    return copy_root_mode(&c->image, upper, err);
 }
 
 static int
-remove_bundle(const struct lev_oci_container *c, struct lev_error *err)
+remove_directories(const struct lev_oci *o, const struct lev_oci_container *c,
+                   struct lev_error *err)
 {
-    return lev_tree_remove(AT_FDCWD, c->bundle, err);
+    int rc = lev_tree_remove(lev_helper_bundles(o->helper), c->name, err);
+
+    return lev_tree_remove(AT_FDCWD, c->dir, err) < 0 ? -1 : rc;
 }
 
 /* What another process of this user can know about it. */
@@ -171,6 +178,7 @@ write_meta(const struct lev_oci_container *c,
     _cleanup_json_ json_t *labels = lev_docker_labels(spec->labels, err);
     _cleanup_json_ json_t *doc = NULL;
     _cleanup_buf_ struct lev_buf text = {0};
+    char path[LEV_OCI_PATH_MAX];
 
     if (labels == NULL) {
         return -1;
@@ -187,8 +195,8 @@ write_meta(const struct lev_oci_container *c,
     if (lev_json_dump(doc, &text, err) < 0) {
         return -1;
     }
-    return lev_oci_write_file(c->bundle, "meta.json", text.data, text.len,
-                              err);
+    snprintf(path, sizeof(path), "%s/meta.json", c->dir);
+    return lev_oci_write_file(AT_FDCWD, path, text.data, text.len, err);
 }
 
 /* ---- create ---- */
@@ -421,8 +429,7 @@ write_config(struct draft *d, struct lev_error *err)
         return -1;
     }
     c->process = json_incref(json_object_get(config, "process"));
-    return lev_oci_write_file(c->bundle, "config.json", text.data, text.len,
-                              err);
+    return lev_oci_write_bundle(d->o, c, "config.json", &text, err);
 }
 
 static int
@@ -438,14 +445,19 @@ draft_init(struct draft *d, struct lev_error *err)
     c->root = -1;
     c->image.lock = -1;
     c->name = strdup(d->spec->name);
-    if (asprintf(&c->bundle, "%s/containers/%s", d->o->session,
-                 d->spec->name) < 0) {
+    if (asprintf(&c->dir, "%s/containers/%s", d->o->session, d->spec->name) <
+        0) {
+        c->dir = NULL;
+    }
+    if (asprintf(&c->bundle, "%s/" LEV_BUNDLES "/%s", d->o->session,
+                 d->spec->name) < 0)
+    {
         c->bundle = NULL;
     }
     d->config = json_object();
     d->host = json_object();
-    if (c->name == NULL || c->bundle == NULL || d->config == NULL ||
-        d->host == NULL)
+    if (c->name == NULL || c->dir == NULL || c->bundle == NULL ||
+        d->config == NULL || d->host == NULL)
     {
         return lev_error_nomem(err, "container");
     }
@@ -467,7 +479,7 @@ choose_hostname(struct draft *d, struct lev_error *err)
 static int
 fill(struct draft *d, const struct lev_scope *scope, struct lev_error *err)
 {
-    if (make_bundle(d->c, err) < 0 || choose_hostname(d, err) < 0 ||
+    if (make_directories(d->o, d->c, err) < 0 || choose_hostname(d, err) < 0 ||
         choose_namespaces(d, scope, err) < 0 ||
         connect_networks(d, scope, err) < 0 || call_create(d, scope, err) < 0)
     {
@@ -495,7 +507,7 @@ undo(struct draft *d)
             0, NULL, &late);
     }
     lev_oci_leave(d->o, d->c);
-    if (remove_bundle(d->c, &late) < 0) {
+    if (remove_directories(d->o, d->c, &late) < 0) {
         lev_log(d->o->base.log, LEV_WARNING, "lev.engine", "%s", late.msg);
     }
     give_name_back(d->o, d->c->name);
@@ -634,7 +646,7 @@ lev_oci_remove(struct lev_engine *e, const struct lev_scope *scope,
     }
     delist(o, c);
     lev_oci_leave(o, c);
-    if (remove_bundle(c, err) < 0) {
+    if (remove_directories(o, c, err) < 0) {
         lev_log(o->base.log, LEV_WARNING, "lev.engine",
                 "files of container %s are left until the session ends: %s",
                 id, err->msg);

@@ -12,32 +12,44 @@
 #define FILE_MAX (1024 * 1024)
 
 int
-lev_oci_write_file(const char *dir, const char *name, const char *text,
-                   size_t len, struct lev_error *err)
+lev_oci_write_file(int dir, const char *path, const char *text, size_t len,
+                   struct lev_error *err)
 {
-    _cleanup_close_ int fd = -1;
-    char path[LEV_OCI_PATH_MAX + 256];
+    _cleanup_close_ int fd =
+        openat(dir, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0 || fchmod(fd, 0644) < 0) {
-        return lev_error_errno(err, "write %s", path);
-    }
-    if (write(fd, text, len) != (ssize_t)len) {
+    if (fd < 0 || fchmod(fd, 0644) < 0 || write(fd, text, len) != (ssize_t)len)
+    {
         return lev_error_errno(err, "write %s", path);
     }
     return 0;
 }
 
+int
+lev_oci_write_bundle(struct lev_oci *o, const struct lev_oci_container *c,
+                     const char *name, const struct lev_buf *text,
+                     struct lev_error *err)
+{
+    char path[LEV_OCI_PATH_MAX];
+
+    if (lev_buf_check(text, name, err) < 0) {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "%s/%s", c->name, name);
+    return lev_oci_write_file(lev_helper_bundles(o->helper), path,
+                              lev_buf_text(text), text->len, err);
+}
+
 static void
-append_file(const struct lev_oci_container *c, const char *name,
-            const char *line)
+append_hosts(struct lev_oci *o, const struct lev_oci_container *c,
+             const char *line)
 {
     _cleanup_close_ int fd = -1;
     char path[LEV_OCI_PATH_MAX];
 
-    snprintf(path, sizeof(path), "%s/%s", c->bundle, name);
-    fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s/hosts", c->name);
+    fd = openat(lev_helper_bundles(o->helper), path,
+                O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0 || write(fd, line, strlen(line)) < 0) {
         return; /* it is being removed */
     }
@@ -83,7 +95,7 @@ read_host_file(const char *path, struct lev_buf *text)
 }
 
 static int
-write_hosts(const struct lev_oci *o, const struct lev_oci_container *c,
+write_hosts(struct lev_oci *o, const struct lev_oci_container *c,
             const struct lev_container_spec *spec, const json_t *config,
             const json_t *host, struct lev_error *err)
 {
@@ -118,16 +130,13 @@ write_hosts(const struct lev_oci *o, const struct lev_oci_container *c,
         }
         lev_buf_printf(&text, "%s\n", c->hostname);
     }
-    if (lev_buf_check(&text, "hosts", err) < 0) {
-        return -1;
-    }
-    return lev_oci_write_file(c->bundle, "hosts", text.data, text.len, err);
+    return lev_oci_write_bundle(o, c, "hosts", &text, err);
 }
 
 /* One line for each of `from`'s endpoints on a network that `to` is on, too.
  */
 static void
-tell_names(const struct lev_oci_container *from,
+tell_names(struct lev_oci *o, const struct lev_oci_container *from,
            const struct lev_oci_container *to)
 {
     for (size_t i = 0; i < from->ends_n; i++) {
@@ -148,7 +157,7 @@ tell_names(const struct lev_oci_container *from,
             lev_buf_printf(&line, " %s", *a);
         }
         lev_buf_puts(&line, "\n");
-        append_file(to, "hosts", lev_buf_text(&line));
+        append_hosts(o, to, lev_buf_text(&line));
     }
 }
 
@@ -175,14 +184,14 @@ lev_oci_share_names(struct lev_oci *o, struct lev_oci_container *c)
             continue;
         }
         if (named) {
-            tell_names(c, i);
+            tell_names(o, c, i);
         }
         if (has_aliases(i)) {
-            tell_names(i, c);
+            tell_names(o, i, c);
         }
     }
     if (named) {
-        tell_names(c, c);
+        tell_names(o, c, c);
     }
 }
 
@@ -253,8 +262,8 @@ filter_servers(char *text, const json_t *host, bool keep_loopback,
 }
 
 static int
-write_resolv(const struct lev_oci_container *c, const json_t *host,
-             struct lev_error *err)
+write_resolv(struct lev_oci *o, const struct lev_oci_container *c,
+             const json_t *host, struct lev_error *err)
 {
     static const char *const sources[] = {
         "/etc/resolv.conf",
@@ -285,11 +294,7 @@ write_resolv(const struct lev_oci_container *c, const json_t *host,
     }
     put_words("search", lev_json_get(host, "DnsSearch"), &out);
     put_words("options", lev_json_get(host, "DnsOptions"), &out);
-    if (lev_buf_check(&out, "resolv.conf", err) < 0) {
-        return -1;
-    }
-    return lev_oci_write_file(c->bundle, "resolv.conf", lev_buf_text(&out),
-                              out.len, err);
+    return lev_oci_write_bundle(o, c, "resolv.conf", &out, err);
 }
 
 int
@@ -298,15 +303,12 @@ lev_oci_write_files(struct lev_oci *o, struct lev_oci_container *c,
                     const json_t *config, const json_t *host,
                     struct lev_error *err)
 {
-    char line[320];
+    _cleanup_buf_ struct lev_buf name = {0};
 
-    snprintf(line, sizeof(line), "%s\n", c->hostname);
-    if (lev_oci_write_file(c->bundle, "hostname", line, strlen(line), err) < 0)
-    {
-        return -1;
-    }
-    return write_hosts(o, c, spec, config, host, err) < 0 ||
-                   write_resolv(c, host, err) < 0
+    lev_buf_printf(&name, "%s\n", c->hostname);
+    return lev_oci_write_bundle(o, c, "hostname", &name, err) < 0 ||
+                   write_hosts(o, c, spec, config, host, err) < 0 ||
+                   write_resolv(o, c, host, err) < 0
                ? -1
                : 0;
 }

@@ -319,7 +319,7 @@ pack_upper(struct lev_oci *o, const struct lev_scope *scope,
     const struct lev_layer_source source = {read_fd, &file};
     char path[LEV_OCI_PATH_MAX];
 
-    snprintf(path, sizeof(path), "%s/upper", c->bundle);
+    snprintf(path, sizeof(path), "%s/upper", c->dir);
     upper = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     file = upper < 0 ? -1 : open(o->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (file < 0) {

@@ -88,7 +88,7 @@ note(const struct lev_oci *o, const struct lev_oci_network *n,
     _cleanup_json_ json_t *object = lev_docker_labels(labels, err),
                           *doc = NULL;
     _cleanup_buf_ struct lev_buf text = {0};
-    char dir[LEV_OCI_PATH_MAX], subnet[32], base[INET_ADDRSTRLEN];
+    char path[LEV_OCI_PATH_MAX], subnet[32], base[INET_ADDRSTRLEN];
 
     to_text(n->base, base);
     snprintf(subnet, sizeof(subnet), "%s/%u", base, n->prefix);
@@ -97,8 +97,8 @@ note(const struct lev_oci *o, const struct lev_oci_network *n,
     if (object == NULL || doc == NULL || lev_json_dump(doc, &text, err) < 0) {
         return lev_error_nomem(err, "network");
     }
-    snprintf(dir, sizeof(dir), "%s/networks", o->session);
-    return lev_oci_write_file(dir, n->name, text.data, text.len, err);
+    snprintf(path, sizeof(path), "%s/networks/%s", o->session, n->name);
+    return lev_oci_write_file(AT_FDCWD, path, text.data, text.len, err);
 }
 
 static void

@@ -329,7 +329,7 @@ write_exec(struct lev_exec *x, unsigned number,
         return -1;
     }
     snprintf(name, sizeof(name), "exec-%u.json", number);
-    return lev_oci_write_file(x->c->bundle, name, text.data, text.len, err);
+    return lev_oci_write_bundle(x->o, x->c, name, &text, err);
 }
 
 static int
@@ -355,8 +355,8 @@ start_exec(struct lev_exec *x, const struct lev_scope *scope,
                              json_pack("{s:s, s:s, s:i}", "op", "exec", "name",
                                        x->c->name, "number", (int)number),
                              theirs, 4, NULL, err);
-        snprintf(path, sizeof(path), "%s/exec-%u.json", x->c->bundle, number);
-        unlink(path);
+        snprintf(path, sizeof(path), "%s/exec-%u.json", x->c->name, number);
+        unlinkat(lev_helper_bundles(x->o->helper), path, 0);
     }
     close_fds(theirs, 4);
     return rc;

@@ -17,6 +17,7 @@ extern char **environ;
 struct lev_helper {
     int sock;
     int pidfd; /* of the helper */
+    int bundles;
     pid_t pid;
 };
 
@@ -212,6 +213,12 @@ lev_helper_pid(const struct lev_helper *h)
     return h->pid;
 }
 
+int
+lev_helper_bundles(const struct lev_helper *h)
+{
+    return h->bundles;
+}
+
 static int
 spawn(struct lev_helper *h, const char *const *argv, int sock, int pidfd,
       struct lev_error *err)
@@ -292,7 +299,15 @@ start(struct lev_helper *h, const char *const *argv,
     if (lev_scope_poll(scope, &pfd, 1, err) < 0) {
         return -1;
     }
-    return take_answer(h->sock, &ready, err);
+    if (take_answer(h->sock, &ready, err) < 0) {
+        return -1;
+    }
+    if (ready.n != 1) {
+        return lev_error_set(err, LEV_E_ENGINE, 0,
+                             "the helper gave no directory");
+    }
+    h->bundles = lev_steal_fd(&ready.fds[0]);
+    return 0;
 }
 
 struct lev_helper *
@@ -308,7 +323,7 @@ lev_helper_start(const char *program, const char *dir, const char *tag,
         lev_error_nomem(err, "helper");
         return NULL;
     }
-    h->sock = h->pidfd = -1;
+    h->sock = h->pidfd = h->bundles = -1;
     if (start(h, argv, scope, err) < 0) {
         lev_helper_stop(h);
         return NULL;
@@ -367,6 +382,7 @@ lev_helper_stop(struct lev_helper *h)
         return;
     }
     lev_closep(&h->sock);
+    lev_closep(&h->bundles);
     if (h->pidfd >= 0) {
         pfd = (struct pollfd){.fd = h->pidfd, .events = POLLIN};
         if (lev_scope_poll(&scope, &pfd, 1, &err) > 0) {

@@ -44,10 +44,13 @@
 #define LEV_PACKET_FDS 8
 /* Where a session's things are, below the store's directory:
  *   sessions/TAG/lock                  held by its helper
- *   sessions/TAG/containers/NAME/      upper, work, root, config.json, …
- *   names/NAME → ../sessions/TAG/containers/NAME
+ *   sessions/TAG/containers/NAME/      upper, work, meta.json
+ *   sessions/TAG/LEV_BUNDLES/NAME/     root, config.json, hosts, …: in memory,
+ *                                      and seen by the helper alone; the
+ * engine has a descriptor names/NAME → ../sessions/TAG/containers/NAME
  */
 #define LEV_TAG_MAX 8
+#define LEV_BUNDLES "state/bundles"
 
 struct lev_exit {
     int32_t code; /* 128 + n by signal n */
@@ -102,5 +105,7 @@ int lev_helper_call(struct lev_helper *h, const struct lev_scope *scope,
                     json_t *request, const int *fds, size_t n,
                     struct lev_packet *answer, struct lev_error *err);
 pid_t lev_helper_pid(const struct lev_helper *h);
+/* The directory of the containers' bundles. */
+int lev_helper_bundles(const struct lev_helper *h);
 
 #endif

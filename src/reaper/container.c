@@ -27,7 +27,7 @@ container_find(const struct reaper *r, const char *name)
 void
 container_path(const struct container *c, char path[LEV_PATH_MAX])
 {
-    reaper_path(c->reaper, path, "containers/%s", c->name);
+    reaper_path(c->reaper, path, LEV_BUNDLES "/%s", c->name);
 }
 
 void
@@ -41,10 +41,10 @@ container_cgroup(const struct container *c, char path[LEV_PATH_MAX])
 /* The kernel takes a page of options, in which ":" and "," mean something:
  * every directory is named by a link of two or three characters. */
 static int
-make_links(const struct container *c, const json_t *lower, const char *bundle,
+make_links(const struct container *c, const json_t *lower,
            struct lev_error *err)
 {
-    char links[LEV_PATH_MAX], at[LEV_PATH_MAX + 32], to[LEV_PATH_MAX + 32];
+    char links[LEV_PATH_MAX], at[LEV_PATH_MAX + 32], to[LEV_PATH_MAX];
     json_t *item;
     size_t i;
 
@@ -60,12 +60,12 @@ make_links(const struct container *c, const json_t *lower, const char *bundle,
         }
     }
     snprintf(at, sizeof(at), "%s/u", links);
-    snprintf(to, sizeof(to), "%s/upper", bundle);
+    reaper_path(c->reaper, to, "containers/%s/upper", c->name);
     if (symlink(to, at) < 0) {
         return lev_error_errno(err, "%s", at);
     }
     snprintf(at, sizeof(at), "%s/w", links);
-    snprintf(to, sizeof(to), "%s/work", bundle);
+    reaper_path(c->reaper, to, "containers/%s/work", c->name);
     return symlink(to, at) < 0 ? lev_error_errno(err, "%s", at) : 0;
 }
 
@@ -121,17 +121,11 @@ static int
 mount_root(struct container *c, const json_t *lower, int *root_fd,
            struct lev_error *err)
 {
-    char bundle[LEV_PATH_MAX - 16], links[LEV_PATH_MAX], root[LEV_PATH_MAX];
-    char path[LEV_PATH_MAX];
+    char links[LEV_PATH_MAX], root[LEV_PATH_MAX];
 
-    container_path(c, path);
-    if (snprintf(bundle, sizeof(bundle), "%s", path) >= (int)sizeof(bundle)) {
-        return lev_error_set(err, LEV_E_INVALID, ENAMETOOLONG,
-                             "the store's path is too long");
-    }
-    snprintf(root, sizeof(root), "%s/root", bundle);
+    reaper_path(c->reaper, root, LEV_BUNDLES "/%s/root", c->name);
     reaper_path(c->reaper, links, "state/%s.d", c->name);
-    if (make_links(c, lower, bundle, err) < 0 ||
+    if (make_links(c, lower, err) < 0 ||
         mount_overlay(links, json_array_size(lower), root, err) < 0)
     {
         return -1;

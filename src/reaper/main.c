@@ -139,7 +139,7 @@ check_cgroups(struct reaper *r, struct lev_error *err)
 static int
 unshare_mounts(struct reaper *r, struct lev_error *err)
 {
-    char path[LEV_PATH_MAX];
+    char path[LEV_PATH_MAX], bundles[LEV_PATH_MAX];
 
     if (unshare(CLONE_NEWNS) < 0 ||
         mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
@@ -155,6 +155,10 @@ unshare_mounts(struct reaper *r, struct lev_error *err)
     reaper_path(r, path, "state");
     if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700") < 0) {
         return lev_error_errno(err, "mount a tmpfs at %s", path);
+    }
+    reaper_path(r, bundles, LEV_BUNDLES);
+    if (mkdir(bundles, 0700) < 0) {
+        return lev_error_errno(err, "%s", bundles);
     }
     /* crun makes a directory there, whatever --root says. */
     setenv("XDG_RUNTIME_DIR", path, 1);
@@ -373,6 +377,19 @@ tear_down(struct reaper *r)
     free(r->session_dir);
 }
 
+static void
+tell_ready(const struct reaper *r)
+{
+    const struct lev_scope at_once = {0, NULL};
+    _cleanup_json_ json_t *ready = json_pack("{s:b}", "ready", 1);
+    _cleanup_close_ int bundles =
+        openat(r->session_fd, LEV_BUNDLES, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct lev_error err;
+
+    /* Who has gone away meanwhile is seen by the loop. */
+    lev_packet_send(r->sock, &at_once, ready, &bundles, bundles >= 0, &err);
+}
+
 static int
 usage(void)
 {
@@ -418,8 +435,7 @@ main(int argc, char **argv)
         lev_packet_send(r.sock, &at_once, ready, NULL, 0, &err);
         return 1;
     }
-    ready = json_pack("{s:b}", "ready", 1);
-    lev_packet_send(r.sock, &at_once, ready, NULL, 0, &err);
+    tell_ready(&r);
     detach(&r);
     serve(&r);
     tear_down(&r);
