@@ -8,6 +8,7 @@
 
 #include "gc.h"
 #include "subprocess.h"
+#include "tree.h"
 
 #define OPEN_TIMEOUT (30 * LEV_SECOND)
 #define ROOT_DIR "/var/lib/levrt/oci"
@@ -131,21 +132,58 @@ make_dirs(const char *path, mode_t mode, struct lev_error *err)
     }
 }
 
-/* What lies below every image: where tools of old look for mounts, as Docker
- * has it. An image's own /etc comes before. */
 static int
-make_lowest(const struct lev_oci *o, struct lev_error *err)
+fill_base(int base)
 {
-    char path[LEV_OCI_PATH_MAX];
+    static const char *const dirs[] = {"dev", "etc", "proc", "sys"};
+    static const char *const files[] = {"etc/hostname", "etc/hosts",
+                                        "etc/resolv.conf"};
 
-    snprintf(path, sizeof(path), "%s/empty/etc", o->dir);
-    if (make_dirs(path, 0755, err) < 0) {
+    for (size_t i = 0; i < LEV_ARRAY_LEN(dirs); i++) {
+        if (mkdirat(base, dirs[i], 0755) < 0 ||
+            fchmodat(base, dirs[i], 0755, 0) < 0) /* whatever the umask */
+        {
+            return -1;
+        }
+    }
+    for (size_t i = 0; i < LEV_ARRAY_LEN(files); i++) {
+        _cleanup_close_ int fd = openat(
+            base, files[i], O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+        if (fd < 0 || fchmod(fd, 0644) < 0) {
+            return -1;
+        }
+    }
+    /* Where tools of old look for mounts. */
+    return symlinkat("/proc/mounts", base, "etc/mtab");
+}
+
+/* The lowest layer of every container: where files and file systems are
+ * mounted, for images that lack the places, as Docker has it. So nothing has
+ * to be made in the container's own layer. It appears when it is whole. */
+static int
+make_base(const struct lev_oci *o, struct lev_error *err)
+{
+    _cleanup_close_ int fd = -1;
+    char path[LEV_OCI_PATH_MAX], fresh[LEV_OCI_PATH_MAX];
+    struct lev_error none;
+
+    snprintf(path, sizeof(path), "%s/" LEV_OCI_BASE, o->dir);
+    if (access(path, F_OK) == 0) {
+        return 0;
+    }
+    snprintf(fresh, sizeof(fresh), "%s/." LEV_OCI_BASE ".%s", o->dir, o->tag);
+    fd = mkdir(fresh, 0755) < 0
+             ? -1
+             : open(fresh, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fill_base(fd) < 0 ||
+        (rename(fresh, path) < 0 && access(path, F_OK) < 0))
+    {
+        lev_error_errno(err, "make %s", fresh);
+        lev_tree_remove(AT_FDCWD, fresh, &none);
         return -1;
     }
-    snprintf(path, sizeof(path), "%s/empty/etc/mtab", o->dir);
-    if (symlink("/proc/mounts", path) < 0 && errno != EEXIST) {
-        return lev_error_errno(err, "make %s", path);
-    }
+    lev_tree_remove(AT_FDCWD, fresh, &none); /* another process was first */
     return 0;
 }
 
@@ -153,11 +191,9 @@ static int
 make_store(struct lev_oci *o, struct lev_error *err)
 {
     if (make_dirs(o->dir, 0711, err) < 0 ||
-        lev_oci_random_hex(o->tag, LEV_TAG_MAX, err) < 0)
+        lev_oci_random_hex(o->tag, LEV_TAG_MAX, err) < 0 ||
+        make_base(o, err) < 0)
     {
-        return -1;
-    }
-    if (make_lowest(o, err) < 0) {
         return -1;
     }
     if (asprintf(&o->cache, "%s/cache", o->dir) < 0) {

@@ -28,6 +28,7 @@
 
 #define LEV_OCI_NETWORKS_MAX 4 /* of one container */
 #define LEV_OCI_PATH_MAX 4096
+#define LEV_OCI_BASE "base" /* in the store: the lowest layer of all */
 
 struct lev_oci_network {
     struct lev_oci_network *next;

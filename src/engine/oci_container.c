@@ -356,12 +356,11 @@ call_create(struct draft *d, const struct lev_scope *scope,
     _cleanup_packet_ struct lev_packet answer = {0};
     struct lev_oci_container *c = d->c;
     json_t *lower = json_array(), *request;
-    char empty[LEV_OCI_PATH_MAX];
+    char base[LEV_OCI_PATH_MAX];
     const char *netns;
 
-    /* overlayfs wants at least one. */
-    snprintf(empty, sizeof(empty), "%s/empty", d->o->dir);
-    json_array_append_new(lower, json_string(empty));
+    snprintf(base, sizeof(base), "%s/" LEV_OCI_BASE, d->o->dir);
+    json_array_append_new(lower, json_string(base));
     for (char **l = c->image.layers; l != NULL && *l != NULL; l++) {
         json_array_append_new(lower, json_string(*l));
     }
