@@ -42,10 +42,11 @@ static const char *const same[] = {
     "find /dev -type c -o -type b | sort",
     ("cut -d' ' -f2 /proc/mounts | grep -vE '^/(dev/init|sbin/docker-init)$'"
      " | sort"),
-    /* Without what the two store layers by, and what a runtime's words for
-     * the same are. */
+    /* Without what the two store layers and files in, and what a runtime's
+     * words for the same are. */
     ("grep -E ' (/|/etc/[a-z.]*|/sys/fs/cgroup/[a-z]*) ' /proc/mounts | cut "
-     "-d' ' -f2-4 | sed 's/,lower.*//' | sort"),
+     "-d' ' -f2-4 | sed -E 's/,lower.*//; s/^(.etc.[^ ]*) [a-z0-9]* "
+     "(rw,relatime).*/\\1 \\2/' | sort"),
 };
 
 /* Each of its own: the inode is not the machine's. */
