@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#define PF_EXITING 0x4 /* among a process's flags: proc_pid_stat(5) */
+
 extern char **environ;
 
 static void
@@ -295,6 +297,30 @@ had_no_memory(const struct container *c, const char *complaint)
            strstr(complaint, "unable to set memory limit") != NULL;
 }
 
+/* A container's first process that is on its way out fails an exec in many
+ * words, before its end is told. */
+static bool
+is_ending(const struct container *c)
+{
+    _cleanup_fclose_ FILE *f = NULL;
+    char path[64], stat[512] = "";
+    const char *after_name;
+    unsigned flags;
+
+    if (c->state != RUNNING) {
+        return true;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)c->pid);
+    f = fopen(path, "re");
+    if (f == NULL || fgets(stat, sizeof(stat), f) == NULL) {
+        return true;
+    }
+    after_name = strrchr(stat, ')');
+    return after_name != NULL &&
+           sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+           (flags & PF_EXITING);
+}
+
 static void
 start_failed(struct process *p)
 {
@@ -315,8 +341,8 @@ start_failed(struct process *p)
         c->state = ENDED;
         c->code = 127;
     }
-    else if (c->state != RUNNING) {
-        err.code = LEV_E_CONFLICT; /* it has ended meanwhile */
+    else if (is_ending(c)) {
+        err.code = LEV_E_CONFLICT;
     }
     reply_error(lev_steal_fd(&p->reply_fd), &err);
     forget(p);
