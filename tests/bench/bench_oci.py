@@ -29,7 +29,7 @@ class Crun:
     """`crun run` of a bundle, asked as the other workers are."""
 
     def __init__(self, setting: Setting, where: Path) -> None:
-        argv = [setting.build / "bench_spawn", str(CONCURRENCY)]
+        argv: list[str | Path] = [setting.build / "bench_spawn", str(CONCURRENCY)]
         self._worker = Worker(bundle.without_hybrid(argv))
         root = setting.scratch / "crun"
         self._command = f"crun --root {root} run --bundle {where} {where.name}-{{}}"
