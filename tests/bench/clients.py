@@ -18,7 +18,6 @@ with its network) is not counted.
 """
 
 import asyncio
-import functools
 import json
 import os
 import resource
@@ -27,46 +26,26 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
+
+import helper
 
 SOCKET, IMAGE, NETWORK = "", "", ""
 COMMAND = ["true"]
 PORT = 80
-HELPER = "lev-reaper"
-
-
-@functools.cache
-def helper_pid() -> int | None:
-    """Of the process that levrt has started beside this one."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, rest = path.read_text().rpartition(")")
-        except OSError:
-            continue  # it has ended meanwhile
-        if name.endswith(HELPER) and int(rest.split()[1]) == os.getpid():
-            return int(path.parent.name)
-    return None
 
 
 def cpu_seconds() -> float:
-    total = 0.0
+    total = helper.cpu_seconds()
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
         total += usage.ru_utime + usage.ru_stime
-    if (pid := helper_pid()) is not None:
-        total += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
     return total
 
 
 def private_kib() -> int:
-    """Private_Dirty of this process and its helper."""
-    total = 0
-    for pid in (os.getpid(), helper_pid()):
-        if pid is not None:
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += int(rollup.partition("Private_Dirty:")[2].split()[0])
-    return total
+    pids = [os.getpid(), helper.pid()]
+    return sum(helper.private_kib(pid) for pid in pids if pid is not None)
 
 
 def answer(wall: float, cpu: float) -> None:
