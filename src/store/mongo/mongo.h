@@ -18,7 +18,9 @@
 
 #include "store.h"
 
-#define LEV_MONGO_SELECT_MS 500
+/* Not less: the driver looks at a server that it has lost again after half a
+ * second, and repeats a write only when it finds one in this time. */
+#define LEV_MONGO_SELECT_MS 1000
 
 /* A client that is leased for one call, or for a cursor's life. */
 struct lev_mongo_lease {
