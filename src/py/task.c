@@ -406,20 +406,46 @@ Task_await(PyObject *self)
     return Task_done(self, NULL);
 }
 
+/* -1 with an exception. */
+static double
+grace_of(PyObject *value)
+{
+    double grace;
+
+    if ((!PyLong_Check(value) && !PyFloat_Check(value)) || PyBool_Check(value))
+    {
+        PyErr_Format(PyExc_TypeError,
+                     "grace must be a number of seconds, not %s",
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    grace = PyFloat_AsDouble(value);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (!(grace >= 0)) {
+        PyErr_Format(PyExc_ValueError,
+                     "grace must be a number of seconds from 0 up, not %R",
+                     value);
+        return -1;
+    }
+    return grace;
+}
+
 static PyObject *
 Task_stop(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"grace", NULL};
+    PyObject *given = NULL;
     struct stop_args *stop;
-    double grace = 10;
+    double grace;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|d:stop", keywords,
-                                     &grace)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:stop", keywords,
+                                     &given)) {
         return NULL;
     }
-    if (!(grace >= 0)) {
-        PyErr_SetString(PyExc_ValueError,
-                        "grace must not be a negative number of seconds");
+    grace = given == NULL ? 10 : grace_of(given);
+    if (grace < 0) {
         return NULL;
     }
     stop = malloc(sizeof(*stop));

@@ -180,7 +180,7 @@ async def test_signals_that_are_none(tools):
         for bad, kind in (("SIGNOPE", ValueError), (0, ValueError), (99, ValueError)):
             with pytest.raises(kind, match="signal"):
                 await task.signal(bad)
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="signal must be a name or a number"):
             await task.signal(1.5)
     finally:
         await task.stop(0)

@@ -730,3 +730,24 @@ def test_errors_of_a_callback_do_not_get_lost(home):
     with unraisable() as seen, pytest.raises(RuntimeError):
         op.send(None)
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("grace", "kind", "text"),
+    [
+        ("5", TypeError, "grace must be a number of seconds, not str"),
+        (True, TypeError, "grace must be a number of seconds, not bool"),
+        (None, TypeError, "grace must be a number of seconds, not NoneType"),
+        (-1, ValueError, "grace must be a number of seconds from 0 up, not -1"),
+        (float("nan"), ValueError, "seconds from 0 up, not nan"),
+    ],
+)
+def test_stop_refuses(run, held, grace, kind, text):
+    async def main():
+        task = await Cr("img").start()
+        with pytest.raises(kind) as caught:
+            task.stop(grace)
+        assert text in str(caught.value)
+        await task.stop(0)
+
+    run(main())
