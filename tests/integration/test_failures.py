@@ -511,6 +511,8 @@ async def test_a_document_over_16_mb(tools):
     stored = await e.document.get()
     assert stored["first"] == b"x" * 9_000_000
     assert "DocumentTooLarge" in stored["caught"]
+    assert "a document of 18000" in stored["text"]
+    assert "at most 16777216 (16 MiB)" in stored["text"]
     assert "second" not in stored
     assert "third" not in stored
 
