@@ -417,7 +417,7 @@ lev_oci_endpoints(const struct lev_oci_container *c)
 
     for (size_t i = 0; i < c->ends_n; i++) {
         const struct lev_oci_network *n = c->ends[i].network;
-        char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], name[8];
+        char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], name[24];
         uint32_t ip = c->ends[i].address;
         char own[24];
 
