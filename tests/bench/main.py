@@ -7,7 +7,17 @@ from pathlib import Path
 
 from measure import TABLES, Setting, keep
 
-NAMES = ["import", "bson", "closure", "memory", "pending", "store", "runs", "oci"]
+NAMES = [
+    "import",
+    "bson",
+    "closure",
+    "memory",
+    "pending",
+    "store",
+    "runs",
+    "oci",
+    "many",
+]
 
 
 def main() -> None:
