@@ -373,6 +373,10 @@ check_field_name(const char *field, struct lev_error *err)
         return lev_error_set(err, LEV_E_QUERY, 40235,
                              "$group: the field '%s' holds a '.'", field);
     }
+    if (strcmp(field, "_id") == 0) {
+        return lev_error_set(err, LEV_E_QUERY, 15948,
+                             "$group: _id is the key, and there once");
+    }
     return field[0] != '$'
                ? 0
                : lev_error_set(err, LEV_E_QUERY, 40236,

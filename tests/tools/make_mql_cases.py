@@ -432,6 +432,22 @@ def bad() -> None:
         ),
     ):
         expression("bad", why, expr, error(code))
+    write(
+        "bad",
+        "aggregate",
+        "reference/operator/aggregation/bucket",
+        docs=[{"_id": 1, "v": 1}],
+        pipeline=[
+            {
+                "$bucket": {
+                    "groupBy": "$v",
+                    "boundaries": [0, 9],
+                    "output": {"_id": {"$sum": 1}},
+                }
+            }
+        ],
+        result=error(15948),
+    )
 
 
 def main() -> None:
