@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "capabilities.h"
+#include "cgroup.h"
 
 #define CPU_PERIOD 100000
 #define NANO 1000000000
@@ -99,26 +100,34 @@ lev_oci_rlimits(const struct lev_oci_spec *s, struct lev_error *err)
 
 /* ---- cgroups ---- */
 
-static bool
-is_v2(void)
+/* What limits of one container are made with. */
+struct limits {
+    const struct lev_oci_spec *s;
+    struct lev_cgroups cg;
+};
+
+static int
+need(const struct limits *l, const char *controller, const char *option,
+     struct lev_error *err)
 {
-    return access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+    return lev_cgroups_require(&l->cg, controller, option, err);
 }
 
 /* True where memory with swap can be limited: a kernel's choice. */
 static bool
-counts_swap(void)
+counts_swap(const struct limits *l)
 {
-    return is_v2() ||
+    return !l->cg.v1 ||
            access("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", F_OK) ==
                0;
 }
 
 /* What the second version of cgroups has no file for. */
 static int
-first_version_only(const char *option, struct lev_error *err)
+first_version_only(const struct limits *l, const char *option,
+                   struct lev_error *err)
 {
-    if (!is_v2()) {
+    if (l->cg.v1) {
         return 0;
     }
     return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
@@ -128,22 +137,24 @@ first_version_only(const char *option, struct lev_error *err)
 }
 
 static int
-limit_memory(const struct lev_oci_spec *s, json_t *memory,
-             struct lev_error *err)
+limit_memory(const struct limits *l, json_t *memory, struct lev_error *err)
 {
-    int64_t limit = lev_json_int(s->host, "Memory", 0);
-    int64_t swap = lev_json_int(s->host, "MemorySwap", 0);
+    int64_t limit = lev_json_int(l->s->host, "Memory", 0);
+    int64_t swap = lev_json_int(l->s->host, "MemorySwap", 0);
 
     if (limit <= 0) {
         return 0;
     }
-    if (swap != 0 && !counts_swap()) {
+    if (need(l, "memory", "mem_limit", err) < 0) {
+        return -1;
+    }
+    if (swap != 0 && !counts_swap(l)) {
         return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
                              "option 'memswap_limit': this kernel does not "
                              "count swap (boot it with swapaccount=1)");
     }
     json_object_set_new(memory, "limit", json_integer(limit));
-    if (counts_swap()) {
+    if (counts_swap(l)) {
         /* Docker's default: as much swap as memory. */
         json_object_set_new(memory, "swap",
                             json_integer(swap != 0 ? swap : limit * 2));
@@ -152,24 +163,23 @@ limit_memory(const struct lev_oci_spec *s, json_t *memory,
 }
 
 static int
-build_memory(const struct lev_oci_spec *s, json_t *resources,
-             struct lev_error *err)
+build_memory(const struct limits *l, json_t *resources, struct lev_error *err)
 {
-    int64_t swappiness = lev_json_int(s->host, "MemorySwappiness", -1);
+    int64_t swappiness = lev_json_int(l->s->host, "MemorySwappiness", -1);
     json_t *memory = json_object();
 
     json_object_set_new(resources, "memory", memory);
-    if (limit_memory(s, memory, err) < 0) {
+    if (limit_memory(l, memory, err) < 0) {
         return -1;
     }
     if (swappiness >= 0) {
-        if (first_version_only("mem_swappiness", err) < 0) {
+        if (first_version_only(l, "mem_swappiness", err) < 0) {
             return -1;
         }
         json_object_set_new(memory, "swappiness", json_integer(swappiness));
     }
-    if (lev_json_bool(s->host, "OomKillDisable", false)) {
-        if (first_version_only("oom_kill_disable", err) < 0) {
+    if (lev_json_bool(l->s->host, "OomKillDisable", false)) {
+        if (first_version_only(l, "oom_kill_disable", err) < 0) {
             return -1;
         }
         json_object_set_new(memory, "disableOOMKiller", json_true());
@@ -215,18 +225,41 @@ check_nano(int64_t nano, struct lev_error *err)
                          (long long)nano);
 }
 
+/* The controller of those options of it that are given. */
 static int
-build_cpu(const struct lev_oci_spec *s, json_t *resources,
-          struct lev_error *err)
+need_cpu(const struct limits *l, struct lev_error *err)
 {
-    int64_t nano = lev_json_int(s->host, "NanoCpus", 0);
-    int64_t shares = lev_json_int(s->host, "CpuShares", 0);
-    int64_t period = lev_json_int(s->host, "CpuPeriod", 0);
-    int64_t quota = lev_json_int(s->host, "CpuQuota", 0);
-    const char *cpus = lev_json_str(s->host, "CpusetCpus");
+    static const struct {
+        const char *key, *option;
+    } of_cpu[] = {{"NanoCpus", "nano_cpus"},
+                  {"CpuShares", "cpu_shares"},
+                  {"CpuPeriod", "cpu_period"},
+                  {"CpuQuota", "cpu_quota"}};
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(of_cpu); i++) {
+        if (lev_json_int(l->s->host, of_cpu[i].key, 0) != 0 &&
+            need(l, "cpu", of_cpu[i].option, err) < 0)
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+build_cpu(const struct limits *l, json_t *resources, struct lev_error *err)
+{
+    int64_t nano = lev_json_int(l->s->host, "NanoCpus", 0);
+    int64_t shares = lev_json_int(l->s->host, "CpuShares", 0);
+    int64_t period = lev_json_int(l->s->host, "CpuPeriod", 0);
+    int64_t quota = lev_json_int(l->s->host, "CpuQuota", 0);
+    const char *cpus = lev_json_str(l->s->host, "CpusetCpus");
     json_t *cpu = json_object();
 
     json_object_set_new(resources, "cpu", cpu);
+    if (need_cpu(l, err) < 0) {
+        return -1;
+    }
     if (shares > 0) {
         json_object_set_new(cpu, "shares", json_integer(shares));
     }
@@ -245,7 +278,9 @@ build_cpu(const struct lev_oci_spec *s, json_t *resources,
     }
     if (cpus != NULL) {
         json_object_set_new(cpu, "cpus", json_string(cpus));
-        return check_cpus(cpus, err);
+        return check_cpus(cpus, err) < 0
+                   ? -1
+                   : need(l, "cpuset", "cpuset_cpus", err);
     }
     return 0;
 }
@@ -257,12 +292,18 @@ lev_oci_resources(const struct lev_oci_spec *s, const json_t *rules,
     _cleanup_json_ json_t *resources =
         json_pack("{s:O}", "devices", (json_t *)rules);
     int64_t pids = lev_json_int(s->host, "PidsLimit", 0);
+    struct limits l = {.s = s};
 
-    if (build_memory(s, resources, err) < 0 ||
-        build_cpu(s, resources, err) < 0) {
+    if (lev_cgroups_find(&l.cg, err) < 0 ||
+        build_memory(&l, resources, err) < 0 ||
+        build_cpu(&l, resources, err) < 0)
+    {
         return NULL;
     }
     if (pids != 0) {
+        if (need(&l, "pids", "pids_limit", err) < 0) {
+            return NULL;
+        }
         json_object_set_new(resources, "pids",
                             json_pack("{s:I}", "limit", (json_int_t)pids));
     }

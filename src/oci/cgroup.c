@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #define ROOT "/sys/fs/cgroup"
 #define DEPTH_MAX 32 /* a container can nest them; deeper ones are left */
@@ -135,6 +136,23 @@ read_number(const char *dir, const char *file)
     return f != NULL && fscanf(f, "%lld", &n) == 1 ? n : -1;
 }
 
+/* True when the words in the file are in a line, and this is one of them. */
+static bool
+has_word(const char *dir, const char *file, const char *word)
+{
+    _cleanup_fclose_ FILE *f = NULL;
+    char path[4200], one[64];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, file);
+    f = fopen(path, "re");
+    while (f != NULL && fscanf(f, "%63s", one) == 1) {
+        if (strcmp(one, word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The number after `key` in a file of "key number" lines. */
 static int64_t
 read_member(const char *dir, const char *file, const char *key)
@@ -151,6 +169,97 @@ read_member(const char *dir, const char *file, const char *key)
         }
     }
     return -1;
+}
+
+/* The list of who is in the group. A threaded one (cgroup v2, where processes
+ * were in the way of more) tells of its threads alone, and each stands for its
+ * process. */
+static FILE *
+open_members(const char *path)
+{
+    char file[4200];
+    FILE *f;
+    int c;
+
+    snprintf(file, sizeof(file), "%s/cgroup.procs", path);
+    f = fopen(file, "re");
+    if (f == NULL) {
+        return NULL;
+    }
+    errno = 0;
+    c = fgetc(f);
+    if (c != EOF) {
+        ungetc(c, f);
+    }
+    else if (errno == EOPNOTSUPP) {
+        fclose(f);
+        snprintf(file, sizeof(file), "%s/cgroup.threads", path);
+        f = fopen(file, "re");
+    }
+    return f;
+}
+
+static bool
+has_no_members(const char *path)
+{
+    _cleanup_fclose_ FILE *f = open_members(path);
+    int pid;
+
+    return f == NULL || fscanf(f, "%d", &pid) != 1;
+}
+
+/* What a container sees as the root is none to the kernel (that has no type):
+ * while processes are in it, some controllers are refused, and others turn all
+ * groups below into threaded ones. */
+static bool
+root_is_in_the_way(void)
+{
+    return access(ROOT "/cgroup.type", F_OK) == 0 && !has_no_members(ROOT);
+}
+
+/* One by one: a single write of all is refused for the one that is not there.
+ */
+void
+lev_cgroups_enable(const struct lev_cgroups *cg)
+{
+    static const char *const wanted[] = {"+cpu", "+cpuset", "+io", "+memory",
+                                         "+pids"};
+
+    if (cg->v1 || root_is_in_the_way()) {
+        return;
+    }
+    for (size_t i = 0; i < LEV_ARRAY_LEN(wanted); i++) {
+        write_text(ROOT, "cgroup.subtree_control", wanted[i]);
+    }
+}
+
+int
+lev_cgroups_require(const struct lev_cgroups *cg, const char *controller,
+                    const char *option, struct lev_error *err)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), ROOT "/%s/cgroup.procs", controller);
+    if (cg->v1 ? access(path, F_OK) == 0
+               : has_word(ROOT, "cgroup.subtree_control", controller))
+    {
+        return 0;
+    }
+    if (!cg->v1 && has_word(ROOT, "cgroup.controllers", controller)) {
+        return lev_error_set(
+            err, LEV_E_UNSUPPORTED_OPTION, 0,
+            "engine oci: option '%s': no group can have the cgroup "
+            "controller '%s' while processes are in " ROOT
+            " itself, as in a container: move them to one below it "
+            "(mkdir " ROOT "/init, then write each pid to its cgroup.procs)",
+            option, controller);
+    }
+    return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
+                         "engine oci: option '%s': this machine has no cgroup "
+                         "controller '%s': its kernel lacks it, or was booted "
+                         "with cgroup_disable, or this is a container that "
+                         "was not given it",
+                         option, controller);
 }
 
 /* Calls `fn` for the directory and all below it, the deepest first; true when
@@ -198,12 +307,9 @@ each_hierarchy(const struct lev_cgroups *cg, const char *path,
 static bool
 kill_members(const char *path)
 {
-    _cleanup_fclose_ FILE *f = NULL;
-    char procs[4200];
+    _cleanup_fclose_ FILE *f = open_members(path);
     int pid;
 
-    snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
-    f = fopen(procs, "re");
     while (f != NULL && fscanf(f, "%d", &pid) == 1) {
         if (pid > 0) {
             kill(pid, SIGKILL);
@@ -239,18 +345,6 @@ lev_cgroup_kill(const struct lev_cgroups *cg, const char *path)
     lev_cgroup_kill_at_once(cg, path);
     each_hierarchy(cg, path, kill_members);
     each_hierarchy(cg, path, thaw);
-}
-
-static bool
-has_no_members(const char *path)
-{
-    _cleanup_fclose_ FILE *f = NULL;
-    char procs[4200];
-    int pid;
-
-    snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
-    f = fopen(procs, "re");
-    return f == NULL || fscanf(f, "%d", &pid) != 1;
 }
 
 bool

@@ -25,6 +25,13 @@ struct lev_cgroups {
 
 /* Looks at /sys/fs/cgroup. ENGINE_UNAVAILABLE when there is none. */
 int lev_cgroups_find(struct lev_cgroups *cg, struct lev_error *err);
+/* Version 2: lets groups have the controllers that options need, as far as
+ * they can: `lev_cgroups_require` tells what came of it. */
+void lev_cgroups_enable(const struct lev_cgroups *cg);
+/* Whether groups have that controller ("memory"). UNSUPPORTED_OPTION that
+ * names `option`, and what to do. */
+int lev_cgroups_require(const struct lev_cgroups *cg, const char *controller,
+                        const char *option, struct lev_error *err);
 /* Kills all in the group and those below it, frozen ones too; again until
  * `lev_cgroup_is_empty`. */
 void lev_cgroup_kill(const struct lev_cgroups *cg, const char *path);

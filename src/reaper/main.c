@@ -133,6 +133,7 @@ check_cgroups(struct reaper *r, struct lev_error *err)
         }
         rmdir(path);
     }
+    lev_cgroups_enable(&r->cgroups);
     return 0;
 }
 

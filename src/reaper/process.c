@@ -337,6 +337,13 @@ start_failed(struct process *p)
                       "start (%s): give a mem_limit of 6m or more",
                       why);
     }
+    if (p->number == 0 && strncmp(why, "bpf", 3) == 0) {
+        lev_error_set(&err, LEV_E_ENGINE_UNAVAILABLE, 0,
+                      "cgroup v2 guards a container's devices by a BPF "
+                      "program, and to set it takes the machine's own "
+                      "CAP_NET_ADMIN and CAP_BPF (%s)",
+                      why);
+    }
     if (p->number == 0) {
         c->state = ENDED;
         c->code = 127;

@@ -204,6 +204,30 @@ test_ulimits(void)
     nothing_left();
 }
 
+/* A machine whose groups lack controllers; what needs none of them works. */
+static void
+no_controller(const char *words)
+{
+    static const char *const limits[][2] = {
+        {"{\"mem_limit\": \"64m\"}", "option 'mem_limit'|'memory'"},
+        {"{\"pids_limit\": 99}", "option 'pids_limit'|'pids'"},
+        {"{\"nano_cpus\": 500000000}", "option 'nano_cpus'|'cpu'"},
+        {"{\"cpu_shares\": 512}", "option 'cpu_shares'|'cpu'"},
+        {"{\"cpu_quota\": 5000}", "option 'cpu_quota'|'cpu'"},
+    };
+    const char *const cmd[] = {"true", NULL};
+    struct lev_error err;
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(limits); i++) {
+        assert(attempt(IMAGE, cmd, limits[i][0], &err) < 0);
+        expect(&err, LEV_E_UNSUPPORTED_OPTION, limits[i][1]);
+        expect(&err, LEV_E_UNSUPPORTED_OPTION, words);
+    }
+    assert(attempt(IMAGE, cmd, "{\"cpuset_cpus\": \"0\"}", &err) < 0);
+    expect(&err, LEV_E_UNSUPPORTED_OPTION, "option 'cpuset_cpus'|'cpuset'");
+    nothing_left();
+}
+
 /* A program of another machine: named, and not given to a shell. */
 static void
 test_architecture(void)
@@ -284,6 +308,61 @@ case_no_cgroup(void)
     refused("cgroup|Read-only file system|control groups that can be written");
 }
 
+/* cgroup v1: no hierarchy of theirs is mounted. */
+static void
+hide_controllers(void)
+{
+    static const char *const names[] = {"cpu", "cpuset", "memory", "pids"};
+    char path[64];
+
+    for (size_t i = 0; i < LEV_ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof(path), "/sys/fs/cgroup/%s", names[i]);
+        assert(mount("tmpfs", path, "tmpfs", 0, NULL) == 0);
+    }
+}
+
+/* cgroup v2: as in a container that has its own cgroup namespace. The root of
+ * what it sees is no root, and holds processes. */
+static void
+enter_box(void)
+{
+    static const char box[] = "/sys/fs/cgroup/levrt-box";
+    FILE *procs;
+
+    assert(mkdir(box, 0755) == 0);
+    procs = fopen("/sys/fs/cgroup/levrt-box/cgroup.procs", "we");
+    assert(procs != NULL && fprintf(procs, "%d", (int)getpid()) > 0 &&
+           fclose(procs) == 0);
+    assert(unshare(CLONE_NEWCGROUP) == 0);
+    assert(umount2("/sys/fs/cgroup", MNT_DETACH) == 0);
+    assert(mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, NULL) == 0);
+}
+
+static void
+case_no_controllers(void)
+{
+    const char *const cmd[] = {"sleep", "600", NULL};
+    struct lev_cgroups cg;
+    struct lev_error err;
+
+    assert(lev_cgroups_find(&cg, &err) == 0);
+    if (cg.v1) {
+        hide_controllers();
+        oci_fixture_open(&f);
+        no_controller("this machine has no cgroup controller");
+    }
+    else {
+        enter_box();
+        oci_fixture_open(&f);
+        no_controller("while processes are in /sys/fs/cgroup itself");
+        /* Without limits there are groups, threaded ones, and they end. */
+        assert(attempt(IMAGE, cmd, "{}", &err) == 0);
+        assert(attempt(IMAGE, cmd, "{\"pid_mode\": \"host\"}", &err) == 0);
+        nothing_left();
+    }
+    oci_fixture_close(&f);
+}
+
 static void
 case_no_runtime(void)
 {
@@ -322,7 +401,7 @@ case_no_overlay(void)
 }
 
 static void
-only_host_network(const char *words)
+no_bridge(const char *words)
 {
     const char *const cmd[] = {"true", NULL};
     struct lev_error err;
@@ -331,7 +410,18 @@ only_host_network(const char *words)
     expect(&err, LEV_E_ENGINE_UNAVAILABLE, words);
     nothing_left();
     assert(entries("/sys/class/net", "", "") >= 1);
-    assert(attempt(IMAGE, cmd, "{\"network_mode\": \"host\"}", &err) == 0);
+}
+
+static void
+host_network(void)
+{
+    const char *const cmd[] = {"true", NULL};
+    struct lev_error err;
+
+    if (attempt(IMAGE, cmd, "{\"network_mode\": \"host\"}", &err) < 0) {
+        fprintf(stderr, "on the host's network: %s\n", err.msg);
+        abort();
+    }
 }
 
 static void
@@ -349,7 +439,8 @@ case_no_rules(void)
     }
     assert(setenv("PATH", dir, 1) == 0);
     oci_fixture_open(&f);
-    only_host_network("nftables|host=True|network_mode=\"none\"");
+    no_bridge("nftables|host=True|network_mode=\"none\"");
+    host_network();
     oci_fixture_close(&f);
     assert(lev_tree_remove(-1, dir, &err) == 0);
 }
@@ -357,9 +448,22 @@ case_no_rules(void)
 static void
 case_no_networks(void)
 {
+    const char *const cmd[] = {"true", NULL};
+    struct lev_cgroups cg;
+    struct lev_error err;
+
+    assert(lev_cgroups_find(&cg, &err) == 0);
     drop_capability(CAP_NET_ADMIN);
     oci_fixture_open(&f);
-    only_host_network("CAP_NET_ADMIN|host=True");
+    no_bridge("CAP_NET_ADMIN|host=True");
+    if (cg.v1) {
+        host_network();
+    }
+    else { /* it takes as much to guard devices */
+        assert(attempt(IMAGE, cmd, "{}", &err) < 0);
+        expect(&err, LEV_E_ENGINE_UNAVAILABLE, "devices|CAP_NET_ADMIN");
+        nothing_left();
+    }
     oci_fixture_close(&f);
 }
 
@@ -368,8 +472,16 @@ case_options(void)
 {
     oci_fixture_open(&f);
     test_options();
-    test_ulimits();
     test_architecture();
+    oci_fixture_close(&f);
+}
+
+static void
+case_ulimits(void)
+{
+    drop_capability(CAP_SYS_RESOURCE);
+    oci_fixture_open(&f);
+    test_ulimits();
     oci_fixture_close(&f);
 }
 
@@ -399,7 +511,10 @@ main(void)
     oci_fixture_open(&f); /* skips where it cannot run */
     oci_fixture_close(&f);
     run("options", case_options);
+    run("ulimits", case_ulimits);
     run("no cgroup", case_no_cgroup);
+    run("no controllers", case_no_controllers);
+    rmdir("/sys/fs/cgroup/levrt-box");
     run("no runtime", case_no_runtime);
     run("no mounts", case_no_mounts);
     run("no overlay", case_no_overlay);
