@@ -1,6 +1,6 @@
 """The least that an installed levrt does: run a tool, query its document.
 
-usage: smoke.py command|closure|programs…
+usage: smoke.py command|closure|programs|mongo…
 
 Runs in the image levrt-test/busybox:1 of the engine that $LEVRT_ENGINE names.
 """
@@ -45,9 +45,26 @@ async def run_programs() -> None:
         assert done.returncode == 2 and "usage" in done.stderr, done
 
 
-WAYS = {"command": run_command, "closure": run_closure, "programs": run_programs}
+async def run_mongo() -> None:
+    """The driver is there: it says that nobody listens."""
+    try:
+        await lev.coll.count_documents()
+    except levrt.StoreUnavailable as e:
+        assert "No suitable servers" in str(e), e
+    else:
+        raise AssertionError("somebody answers at port 1")
+
+
+NOBODY = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"
+WAYS = {
+    "command": (run_command, None),
+    "closure": (run_closure, None),
+    "programs": (run_programs, None),
+    "mongo": (run_mongo, NOBODY),
+}
 
 if __name__ == "__main__":
     for way in sys.argv[1:] or sys.exit(__doc__):
-        levrt.run(WAYS[way]())
+        main, store = WAYS[way]
+        levrt.run(main(), db=store)
         print(way, "works with", levrt.__file__)

@@ -20,7 +20,7 @@ smoke_wheel() {
     local engine
     for engine in "unix://$socket" "oci:$store"; do
         in_engine env LEVRT_ENGINE="$engine" LEVRT_STORE="sqlite:$clean/lev.db" \
-            "$clean/bin/python" "$root/tests/tools/smoke.py" command closure programs
+            "$clean/bin/python" "$root/tests/tools/smoke.py" command closure programs mongo
     done
     cd "$root"
 }
@@ -52,5 +52,5 @@ smoke_debian() {
             rm /usr/lib/*/libsqlite3.so*
             ldconfig
             if ldconfig -p | grep -E '$bundled'; then exit 1; fi
-            /venv/bin/python /tools/smoke.py command programs"
+            /venv/bin/python /tools/smoke.py command programs mongo"
 }
