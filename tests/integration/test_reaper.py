@@ -1,6 +1,9 @@
 """Whatever happens to the workflow's process, nothing that it started stays."""
 
 import os
+import random
+import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,34 @@ def test_the_next_session_removes_what_a_killed_reaper_left(engine, tools):
     assert len(engine.containers(victim.session)) == 4
     levrt.run(_quick(tools))
     wait_until_gone(engine, victim)
+
+
+def test_kills_at_random_moments(engine, tools, capsys):
+    """$LEVRT_TEST_KILLS of them; the workflow, its group, or its reaper as well, while
+    runs are brought up and torn down all the time."""
+    kills = int(os.environ.get("LEVRT_TEST_KILLS", "10"))
+    rng = random.Random(os.environ.get("LEVRT_TEST_SEED", "levrt"))
+    times: dict[str, list[float]] = {"process": [], "group": [], "reaper": []}
+    victims = []
+    for number in range(kills):
+        how = list(times)[number % len(times)]
+        victim = Victim.start(tools, "many")
+        victims.append(victim)
+        time.sleep(rng.uniform(0, 1.5))
+        victim.kill(group=how == "group", reapers=how == "reaper")
+        if how == "reaper":
+            levrt.run(_quick(tools))
+        times[how].append(wait_until_gone(engine, victim))
+    # Nor has an engine finished later what it was asked for before.
+    assert [left for victim in victims for left in traces(engine, victim)] == []
+    with capsys.disabled():
+        for how, taken in times.items():
+            if taken:
+                middle = statistics.median(taken)
+                print(
+                    f"\n{engine.name}: {len(taken)} kills of the {how}: all gone"
+                    f" after {middle:.2f} s (median), {max(taken):.2f} s (worst)"
+                )
 
 
 def test_gc_tells_and_removes_what_dead_sessions_left(engine, tools):
