@@ -17,7 +17,8 @@
 #include "watch.h"
 
 #define STEP_MS 3 /* between two looks at what cannot be done yet */
-#define UNIFIED "/sys/fs/cgroup/unified"
+/* One that was killed just before the start may have had its lock still. */
+#define SWEEP_AGAIN (2 * LEV_SECOND)
 
 void
 reaper_path(const struct reaper *r, char path[LEV_PATH_MAX], const char *fmt,
@@ -102,14 +103,14 @@ bind_unified(struct reaper *r, struct lev_error *err)
     if (!r->cgroups.v1 || r->cgroups.unified < 0 || r->gc_only) {
         return 0;
     }
-    snprintf(path, sizeof(path), UNIFIED "/levrt-%s", r->tag);
+    snprintf(path, sizeof(path), LEV_UNIFIED "/levrt-%s", r->tag);
     if (mkdir(path, 0755) < 0) {
         return no_cgroup(path, err);
     }
     r->hybrid = true;
     strncat(path, "/in", sizeof(path) - strlen(path) - 1);
-    if (mkdir(path, 0755) < 0 || mount(path, UNIFIED, NULL, MS_BIND, NULL) < 0)
-    {
+    if (mkdir(path, 0755) < 0 ||
+        mount(path, LEV_UNIFIED, NULL, MS_BIND, NULL) < 0) {
         return no_cgroup(path, err);
     }
     return 0;
@@ -123,7 +124,7 @@ check_cgroups(struct reaper *r, struct lev_error *err)
     char path[128];
 
     for (size_t i = 0; i < r->cgroups.n; i++) {
-        if (strcmp(r->cgroups.roots[i], UNIFIED) == 0) {
+        if (strcmp(r->cgroups.roots[i], LEV_UNIFIED) == 0) {
             continue;
         }
         snprintf(path, sizeof(path), "%s/levrt-%s", r->cgroups.roots[i],
@@ -313,7 +314,8 @@ serve(struct reaper *r)
 {
     static struct pollfd fds[3 + EXECS_MAX];
     static struct process *owners[EXECS_MAX];
-    bool busy = false;
+    const struct lev_scope again = {lev_now() + SWEEP_AGAIN, NULL};
+    bool busy = false, swept = r->gc_only;
 
     while (!(r->stopping && r->containers == NULL)) {
         size_t n = collect_execs(r, fds + 3, owners, EXECS_MAX);
@@ -324,13 +326,19 @@ serve(struct reaper *r)
                                  .events = POLLIN};
         fds[2] = (struct pollfd){.fd = r->stopping ? -1 : r->workflow,
                                  .events = POLLIN};
-        if (poll(fds, 3 + n, busy ? STEP_MS : -1) < 0 && errno != EINTR) {
+        int ms = swept ? -1 : lev_scope_left_ms(&again, 60000);
+
+        if (poll(fds, 3 + n, busy ? STEP_MS : ms) < 0 && errno != EINTR) {
             abort();
         }
         for (size_t i = 0; i < n; i++) {
             if (fds[3 + i].revents & (POLLHUP | POLLERR)) {
                 process_kill(owners[i]);
             }
+        }
+        if (!swept && lev_now() >= again.deadline) {
+            swept = true;
+            sweep_aside(r);
         }
         if (fds[0].revents != 0) {
             take_signals(r);
@@ -357,7 +365,8 @@ tear_down(struct reaper *r)
     }
     lev_net_close(r->net);
     if (r->hybrid) {
-        umount2(UNIFIED, MNT_DETACH);
+        umount2(LEV_UNIFIED, MNT_DETACH);
+        r->hybrid = false;
     }
     if (r->cgroups.n > 0) {
         sweep_cgroups(&r->cgroups, r->tag);
@@ -370,6 +379,9 @@ tear_down(struct reaper *r)
         sweep_names(r, r->session_fd);
         snprintf(path, sizeof(path), "sessions/%s", r->tag);
         lev_tree_remove(r->store_fd, path, &err);
+    }
+    if (r->lock_fd >= 0 && !r->gc_only) {
+        sweep_aside(r); /* a short session's only other time */
     }
     lev_closep(&r->session_fd);
     lev_closep(&r->store_fd);

@@ -27,6 +27,7 @@
 #define LEV_ENDED_MAX 256
 #define LEV_PLACES_MAX 8 /* networks of one container */
 #define LEV_ADOPTED_MAX 16
+#define LEV_UNIFIED "/sys/fs/cgroup/unified"
 
 struct reaper;
 struct container;
@@ -146,6 +147,8 @@ struct sweep_report {
 
 /* Of all sessions whose reaper is gone; `report` may be NULL. */
 void sweep_dead(struct reaper *r, const struct sweep_report *report);
+/* The same in a child, which nobody waits for. */
+void sweep_aside(struct reaper *r);
 /* Gives back the names of a session's containers. */
 void sweep_names(struct reaper *r, int session_fd);
 /* Kills and removes all groups of a session; false when one stays busy. */

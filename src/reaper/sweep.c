@@ -2,8 +2,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 
 #include "tree.h"
 
@@ -151,5 +153,33 @@ sweep_dead(struct reaper *r, const struct sweep_report *report)
     }
     if (dir != NULL) {
         closedir(dir);
+    }
+}
+
+/* Nothing of this session's is kept open: its lock, ports, or whom it has to
+ * tell of an end. */
+static _Noreturn void
+sweep_in_child(struct reaper *r)
+{
+    if (dup2(r->store_fd, LEV_HELPER_SOCKET) < 0 ||
+        close_range(LEV_HELPER_SOCKET + 1, ~0u, 0) < 0)
+    {
+        _exit(1);
+    }
+    r->store_fd = LEV_HELPER_SOCKET;
+    if (r->hybrid &&
+        (unshare(CLONE_NEWNS) < 0 || umount2(LEV_UNIFIED, MNT_DETACH) < 0))
+    {
+        _exit(1);
+    }
+    sweep_dead(r, NULL);
+    _exit(0);
+}
+
+void
+sweep_aside(struct reaper *r)
+{
+    if (fork() == 0) {
+        sweep_in_child(r);
     }
 }
