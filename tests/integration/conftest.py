@@ -27,7 +27,9 @@ def pytest_collection_modifyitems(items):
     for item in items[:]:
         if not str(item.path).startswith(here):
             continue
-        if {"remote_engine", "gate"} & set(item.fixturenames) - available(selected()):
+        if {"remote_engine", "gate", "frozen"} & set(item.fixturenames) - available(
+            selected()
+        ):
             items.remove(item)  # a test of other engines
         elif inspect.iscoroutinefunction(item.function):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
@@ -122,6 +124,13 @@ def _gate(engine, scratch):
     gate = engine.gate(str(scratch))
     yield gate
     gate.close()
+
+
+@pytest.fixture
+def frozen(engine, tmp_path):
+    """An engine of the test's own that can be stopped, as by SIGSTOP."""
+    with engine.spare(tmp_path) as spare:
+        yield spare
 
 
 @pytest.fixture

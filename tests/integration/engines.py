@@ -5,18 +5,20 @@ one: a class, and a line in `ENGINES`.
 """
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import tarfile
 import tempfile
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -62,6 +64,18 @@ class Engine(Protocol):
 
     def gate(self, directory: str) -> "Gate":
         """The same engine, by a way that can be held up."""
+
+    def spare(self, directory: Path) -> "contextlib.AbstractContextManager[Spare]":
+        """Another one of its kind, which can be stopped."""
+
+
+class Spare(Protocol):
+    engine: Engine
+
+    def freeze(self) -> None:
+        """It answers nothing any more, and does nothing."""
+
+    def thaw(self) -> None: ...
 
 
 class Gate(Protocol):
@@ -200,6 +214,31 @@ class DockerEngine:
     def gate(self, directory: str) -> Gate:
         return _DockerGate(directory, urllib.parse.urlsplit(self.url).path)
 
+    @contextlib.contextmanager
+    def spare(self, directory: Path) -> Iterator[Spare]:
+        # Two in one network namespace are in each other's way.
+        with tempfile.TemporaryDirectory(prefix="spare-", dir="/tmp") as short:
+            socket_path = f"{short}/docker.sock"
+            command = f"ip link set lo up; exec dockerd -H unix://{socket_path}"
+            command += f" --data-root {directory}/data --exec-root {short}/exec"
+            command += f" --pidfile {short}/pid --log-level warn"
+            with open(directory / "log", "w") as log:
+                daemon = subprocess.Popen(
+                    ["unshare", "--net", "sh", "-c", command], stdout=log, stderr=log
+                )
+            try:
+                spare = _SpareDocker(DockerEngine(f"unix://{socket_path}"), daemon)
+                spare.wait_until_up()
+                yield spare
+            finally:
+                daemon.send_signal(signal.SIGCONT)
+                daemon.terminate()
+                daemon.wait(60)
+                mounts = Path("/proc/self/mounts").read_text().splitlines()
+                for target in sorted((m.split()[1] for m in mounts), reverse=True):
+                    if target.startswith((f"{directory}/", f"{short}/")):
+                        subprocess.run(["umount", "-l", target], check=False)
+
     def _remove(self, container: str) -> None:
         self._call("DELETE", f"/containers/{container}", force="1")
 
@@ -237,6 +276,28 @@ class DockerEngine:
             return _UnixConnection(url.path)
         assert url.hostname is not None
         return http.client.HTTPConnection(url.hostname, url.port, timeout=120)
+
+
+class _SpareDocker:
+    def __init__(self, engine: DockerEngine, daemon: "subprocess.Popen[bytes]") -> None:
+        self.engine: Engine = engine
+        self._docker = engine
+        self._daemon = daemon
+
+    def wait_until_up(self) -> None:
+        for _ in range(600):
+            with contextlib.suppress(OSError, http.client.HTTPException, ApiError):
+                self._docker.volumes()
+                return
+            assert self._daemon.poll() is None, "dockerd does not start"
+            threading.Event().wait(0.1)
+        raise TimeoutError("dockerd does not answer")
+
+    def freeze(self) -> None:
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._daemon.send_signal(signal.SIGCONT)
 
 
 class _DockerGate:
@@ -289,6 +350,9 @@ class OciEngine:
 
     def networks(self, session: str | None = None) -> list[str]:
         return self._notes("sessions/*/networks/*", session)
+
+    def miscounted(self, network: str) -> bool:
+        return False
 
     def volumes(self) -> list[str]:
         return []
@@ -352,6 +416,9 @@ class OciEngine:
 
     def gate(self, directory: str) -> Gate:
         raise NotImplementedError("nothing between levrt and it can be held up")
+
+    def spare(self, directory: Path) -> contextlib.AbstractContextManager[Spare]:
+        raise NotImplementedError("there is no daemon to stop")
 
     def _notes(self, pattern: str, session: str | None) -> list[str]:
         found = []
@@ -428,7 +495,7 @@ def selected() -> str:
 
 def available(name: str) -> set[str]:
     """Which of the fixtures that not every engine can serve it does."""
-    gated = {"gate"} if ENGINES[name][0] is DockerEngine else set()
+    gated = {"gate", "frozen"} if ENGINES[name][0] is DockerEngine else set()
     return gated | ({"remote_engine"} if name in REMOTE_ENGINES else set())
 
 

@@ -100,6 +100,7 @@ def test_gc_tells_and_removes_what_dead_sessions_left(engine, tools):
     dead = Victim.start(tools, "services")
     names = engine.containers(dead.session) + engine.networks(dead.session)
     dead.kill(reapers=True)
+    dead.wait_for_reapers()
 
     async def of_both(**options):
         found = await levrt.gc(**options)

@@ -97,6 +97,11 @@ class Victim:
         self.process.communicate("end\n", timeout=PATIENCE)
         return self.process.returncode
 
+    def wait_for_reapers(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while any(p in self.reapers and s not in "ZX" for p, _, _, s in _processes()):
+            assert time.monotonic() < until, "they live"
+
     def kill(self, group: bool = False, reapers: bool = False) -> None:
         """kill -9; its reapers first, when they are to die, too."""
         for pid in self.reapers if reapers else ():
