@@ -310,6 +310,20 @@ def test_an_abandoned_cursor_is_closed(alone, using):
     assert "killCursors" in alone.seen
 
 
+def test_closing_a_cursor_of_a_mute_server(alone, using):
+    alone.faults["killCursors"] = ["mute"]
+
+    async def main(coll):
+        await insert(coll, *range(10))
+        found = levrt.Collection(coll._session, "c").find(batch_size=2)
+        assert await found.to_list(2) == [{"_id": 0}, {"_id": 1}]
+        await found.close()
+        await asyncio.to_thread(alone.reached.wait)
+        assert await levrt.Collection(coll._session, "c").find_one(9) == {"_id": 9}
+
+    using(alone, main)
+
+
 # ---- the process ----
 
 

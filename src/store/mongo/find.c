@@ -2,6 +2,7 @@
 
 #include "mongo.h"
 #include "value.h"
+#include "worker.h"
 
 /* Bytes of one batch, about. */
 #define BATCH_BYTES (16u * 1024 * 1024)
@@ -42,17 +43,63 @@ release(struct lev_cursor *c)
     c->lease = NULL;
 }
 
+static void
+destroy(struct lev_cursor *c)
+{
+    release(c);
+    lev_mongo_unref(c->store);
+    free(c);
+}
+
+static void
+count_closing(struct lev_mongo *m, int more)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->closing += more;
+    pthread_cond_broadcast(&m->closed);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void
+destroy_apart(void *arg)
+{
+    struct lev_cursor *c = arg;
+
+    release(c);
+    count_closing(c->store, -1);
+    destroy(c);
+}
+
+/* Telling the server takes a round trip, and who closes may be an event loop:
+ * that is done apart. */
+static int
+close_apart(struct lev_cursor *c)
+{
+    struct lev_error ignored;
+
+    if (c->cursor == NULL || mongoc_cursor_get_id(c->cursor) == 0) {
+        return -1; /* there is nothing to tell */
+    }
+    count_closing(c->store, 1);
+    if (lev_thread_start("lev-mongo", destroy_apart, c, &ignored) < 0) {
+        count_closing(c->store, -1);
+        return -1;
+    }
+    return 0;
+}
+
 void
 lev_mongo_cursor_close(struct lev_cursor *c)
 {
     if (c == NULL) {
         return;
     }
-    if (c->store->pid == getpid()) {
-        release(c);
-        lev_mongo_unref(c->store);
+    if (c->store->pid != getpid()) {
+        free(c); /* the rest is the parent's */
     }
-    free(c);
+    else if (close_apart(c) < 0) {
+        destroy(c);
+    }
 }
 
 static inline void

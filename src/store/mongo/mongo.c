@@ -4,6 +4,9 @@
 
 #include "apart.h"
 
+/* How long closing a store waits for cursors that are being closed. */
+#define CURSORS_LIMIT (2 * LEV_SECOND)
+
 /* Building a pool resolves the names of mongodb+srv://. */
 struct build {
     mongoc_uri_t *uri;
@@ -73,6 +76,7 @@ static void
 mongo_free(struct lev_mongo *m)
 {
     lev_mongo_pool_end(m);
+    pthread_cond_destroy(&m->closed);
     pthread_mutex_destroy(&m->mutex);
     free(m->db);
     free(m->base.url);
@@ -99,11 +103,16 @@ static struct lev_mongo *
 mongo_create(const char *canonical, struct lev_error *err)
 {
     struct lev_mongo *m = calloc(1, sizeof(*m));
+    pthread_condattr_t clock;
 
     if (m == NULL) {
         lev_error_nomem(err, "store");
         return NULL;
     }
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&m->closed, &clock);
+    pthread_condattr_destroy(&clock);
     pthread_mutex_init(&m->mutex, NULL);
     atomic_init(&m->uses, 1);
     m->last = &m->first;
@@ -145,6 +154,20 @@ mongo_open(const char *url, const char *canonical,
 }
 
 static void
+wait_for_cursors(struct lev_mongo *m)
+{
+    int64_t end = lev_now() + CURSORS_LIMIT;
+    struct timespec limit = {end / LEV_SECOND, end % LEV_SECOND};
+    int rc = 0;
+
+    pthread_mutex_lock(&m->mutex);
+    while (m->closing > 0 && rc == 0) {
+        rc = pthread_cond_timedwait(&m->closed, &m->mutex, &limit);
+    }
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void
 mongo_close(struct lev_store *store)
 {
     struct lev_mongo *m = lev_mongo_of(store);
@@ -152,6 +175,7 @@ mongo_close(struct lev_store *store)
     /* In a forked child there are no monitors to end, and the connections are
      * the parent's: all stays as it is. */
     if (m->pid == getpid()) {
+        wait_for_cursors(m);
         lev_mongo_unref(m);
     }
 }

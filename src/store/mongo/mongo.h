@@ -42,6 +42,8 @@ struct lev_mongo {
     pthread_mutex_t mutex; /* over what follows */
     struct lev_mongo_lease *idle;
     struct lev_mongo_waiter *first, **last;
+    int closing; /* cursors that are being closed on threads of their own */
+    pthread_cond_t closed;
     int n, max; /* leases that exist, that may exist */
 };
 
