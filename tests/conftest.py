@@ -28,6 +28,7 @@ FOREIGN = (
     "DOCKER_TLS_VERIFY",
     "LEVRT_ENGINE",
     "LEVRT_GRACE",
+    "LEVRT_MIRRORS",
     "LEVRT_PULL_STALL_TIMEOUT",
     "LEVRT_READY_TIMEOUT",
     "LEVRT_REGISTRY",
@@ -59,18 +60,6 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         yield
-
-
-@pytest.fixture(scope="session")
-def docker_url() -> str:
-    """The engine as one on this machine, by its socket."""
-    return os.environ["LEVRT_TEST_DOCKER"]
-
-
-@pytest.fixture(scope="session")
-def docker_tcp_url() -> str:
-    """The same engine as a remote one."""
-    return os.environ["LEVRT_TEST_DOCKER_TCP"]
 
 
 @pytest.fixture(scope="session")

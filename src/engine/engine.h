@@ -328,7 +328,6 @@ struct lev_engine *lev_engine_ref(struct lev_engine *e);
 void lev_engine_unref(struct lev_engine *e); /* NULL is fine */
 
 void lev_image_deinit(struct lev_image *image);
-#define _cleanup_image_ _cleanup_(lev_image_deinit)
 void lev_mount_deinit(struct lev_mount *mount);
 void lev_listed_free(struct lev_listed *list);
 

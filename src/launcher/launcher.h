@@ -58,7 +58,6 @@ struct lev_listeners {
     size_t len, cap;
 };
 void lev_listeners_deinit(struct lev_listeners *l);
-#define _cleanup_listeners_ _cleanup_(lev_listeners_deinit)
 /* Replaces what `l` holds, IPv4 and IPv6: by sock_diag (18 µs), or from /proc
  * where a sandbox refuses that. */
 int lev_listeners_scan(struct lev_listeners *l, struct lev_error *err);

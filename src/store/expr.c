@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "arith.h"
 #include "number.h"
 #include "zone.h"
 
@@ -158,16 +159,7 @@ lev_node_bool(bool b)
 bson_value_t
 lev_node_int(int64_t i)
 {
-    bson_value_t v = {.value_type = BSON_TYPE_INT64};
-
-    if (i >= INT32_MIN && i <= INT32_MAX) {
-        v.value_type = BSON_TYPE_INT32;
-        v.value.v_int32 = (int32_t)i;
-    }
-    else {
-        v.value.v_int64 = i;
-    }
-    return v;
+    return lev_arith_of_int(i, true);
 }
 
 bson_value_t

@@ -228,3 +228,19 @@ lev_path_each(const struct lev_path *path, const bson_t *doc,
 
     return bson_iter_init(&it, doc) ? walk_object(&w, &it, 0, -1) : 0;
 }
+
+bson_value_t
+lev_path_value(const struct lev_path *path, const bson_t *doc)
+{
+    bson_value_t v = lev_value_doc(doc);
+
+    for (size_t i = 0; i < path->n; i++) {
+        bson_t part;
+
+        if (v.value_type != BSON_TYPE_DOCUMENT || !lev_value_open(&v, &part)) {
+            return lev_value_missing;
+        }
+        v = lev_value_field(&part, path->part[i].name);
+    }
+    return v;
+}

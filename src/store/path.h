@@ -55,5 +55,8 @@ enum lev_path_leaf {
 /* Calls `fn` for each value, in order; what made it end, or 0. */
 int lev_path_each(const struct lev_path *path, const bson_t *doc,
                   enum lev_path_leaf leaf, lev_path_fn fn, void *ctx);
+/* The value that the path leads to through objects alone; it borrows from
+ * `doc`. BSON_TYPE_EOD: there is nothing, or an array is on the way. */
+bson_value_t lev_path_value(const struct lev_path *path, const bson_t *doc);
 
 #endif

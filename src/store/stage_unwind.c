@@ -11,23 +11,6 @@ struct unwind {
     int64_t next;      /* … where this is the next element; -1: no array */
 };
 
-/* The value at a path that leads through objects alone. */
-static bson_value_t
-value_at(const struct lev_path *path, const bson_t *doc)
-{
-    bson_value_t v = lev_value_doc(doc);
-
-    for (size_t i = 0; i < path->n; i++) {
-        bson_t part;
-
-        if (v.value_type != BSON_TYPE_DOCUMENT || !lev_value_open(&v, &part)) {
-            return lev_value_missing;
-        }
-        v = lev_value_field(&part, path->part[i].name);
-    }
-    return v;
-}
-
 /* The document with one value in the place of the array, and its index. */
 static void
 make(struct unwind *u, const bson_value_t *v, const bson_value_t *index)
@@ -69,7 +52,7 @@ unwind_element(struct unwind *u)
 static int
 unwind_start(struct unwind *u)
 {
-    bson_value_t v = value_at(&u->path, &u->doc);
+    bson_value_t v = lev_path_value(&u->path, &u->doc);
     bool array = v.value_type == BSON_TYPE_ARRAY && lev_value_iter(&v, &u->it);
     bson_iter_t first = u->it;
     bool nothing = v.value_type == BSON_TYPE_EOD ||

@@ -142,33 +142,16 @@ static const struct lev_update_op current_date = {
 
 /* $rename */
 
-/* The value that a path of names alone leads to. */
-static bson_value_t
-value_at(const struct lev_path *path, const bson_t *doc)
-{
-    bson_value_t v = lev_value_doc(doc);
-
-    for (size_t i = 0; i < path->n; i++) {
-        bson_t part;
-
-        if (v.value_type != BSON_TYPE_DOCUMENT || !lev_value_open(&v, &part)) {
-            return lev_value_missing;
-        }
-        v = lev_value_field(&part, path->part[i].name);
-    }
-    return v;
-}
-
 static bool
 rename_ready(const void *data, const bson_t *doc)
 {
-    return value_at(data, doc).value_type != BSON_TYPE_EOD;
+    return lev_path_value(data, doc).value_type != BSON_TYPE_EOD;
 }
 
 static int
 apply_rename(const struct lev_update_at *at, struct lev_error *err)
 {
-    bson_value_t v = value_at(at->data, at->doc);
+    bson_value_t v = lev_path_value(at->data, at->doc);
 
     if (v.value_type == BSON_TYPE_EOD) {
         lev_update_keep(at);

@@ -25,7 +25,6 @@ from typing import Any, ClassVar, Protocol
 import gate
 
 SESSION = "zone.lev.session"
-ROLE = "zone.lev.role"
 
 
 class Engine(Protocol):
