@@ -41,8 +41,9 @@ class ByCancel:
         self.task = asyncio.create_task(run())
         return self.task
 
-    def cancel(self):
+    async def cancel(self):
         self.task.cancel()
+        await asyncio.sleep(0)  # the cancellation reaches the operation
 
 
 class ByTimeout:
@@ -55,8 +56,10 @@ class ByTimeout:
 
         return asyncio.create_task(run())
 
-    def cancel(self):
+    async def cancel(self):
         self.timeout.reschedule(asyncio.get_running_loop().time())
+        await asyncio.sleep(0)  # the time is out, the task is cancelled
+        await asyncio.sleep(0)  # the cancellation reaches the operation
 
 
 @pytest.fixture(params=[ByCancel, ByTimeout], ids=lambda c: c.__name__)
@@ -74,8 +77,7 @@ async def test_in_a_phase(engine, gate, tools, way, phase, side):
     cr = sh(tools, "echo ran", files={"/file": b"x"}, engine=gate.url)
     task = way.start(cr.done())
     await reached(hold)
-    way.cancel()
-    await asyncio.sleep(0)  # the cancellation reaches the operation
+    await way.cancel()
     hold.release()
     await cancelled(task)
     assert engine.containers(lev.job_id) == []
@@ -87,8 +89,7 @@ async def test_start_in_a_phase(engine, gate, tools, way, phase, side):
     hold = gate.hold(phase, answer=side == "after")
     task = way.start(sh(tools, "exec sleep 600", engine=gate.url).start())
     await reached(hold)
-    way.cancel()
-    await asyncio.sleep(0)
+    await way.cancel()
     hold.release()
     await cancelled(task)
     assert engine.containers(lev.job_id) == []
@@ -101,8 +102,7 @@ async def test_while_files_become_an_image(engine, gate, tools, way, side):
     cr = sh(tools, "true", files={"/f": b""}, host_config=options, engine=gate.url)
     task = way.start(cr.done())
     await reached(hold)
-    way.cancel()
-    await asyncio.sleep(0)
+    await way.cancel()
     hold.release()
     await cancelled(task)
     assert engine.containers(lev.job_id) == []
@@ -114,7 +114,7 @@ async def test_while_an_image_is_pulled(engine, images, way):
     try:
         task = way.start(Cr(registry.image).done())
         assert await asyncio.to_thread(registry.stalled.wait, PATIENCE)
-        way.cancel()
+        await way.cancel()
         await cancelled(task)
         assert not engine.has_image(registry.image)
     finally:
@@ -127,7 +127,7 @@ async def test_while_the_ports_are_awaited(engine, gate, tools, way):
     task = way.start(cr.start())
     await reached(hold)
     hold.release()
-    way.cancel()
+    await way.cancel()
     await cancelled(task)
     assert engine.containers(lev.job_id) == []
 
@@ -138,8 +138,7 @@ async def test_while_services_come_up(engine, gate, tools, way, phase):
     services = {name: sh(tools, "exec sleep 600", engine=gate.url) for name in "abc"}
     task = way.start(sh(tools, "true", services=services, engine=gate.url).done())
     await reached(hold)
-    way.cancel()
-    await asyncio.sleep(0)
+    await way.cancel()
     hold.release()
     await cancelled(task)
     assert engine.containers(lev.job_id) == []
@@ -154,7 +153,7 @@ async def test_while_it_runs(engine, tools, way):
     await logged(started, "up")
     other = asyncio.create_task(started.done())
     await asyncio.sleep(0)
-    way.cancel()
+    await way.cancel()
     await cancelled(task)
     assert engine.containers(lev.job_id) == []
     e = await failure(other, levrt.TaskFailed)
