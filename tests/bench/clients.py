@@ -18,6 +18,7 @@ with its network) is not counted.
 """
 
 import asyncio
+import functools
 import json
 import os
 import resource
@@ -100,12 +101,21 @@ def threads(one: Callable[[], object], concurrency: int) -> None:
         serve(many)
 
 
-def levrt_(concurrency: int) -> None:
+def levrt_(concurrency: int, *, closure: bool = False) -> None:
     import levrt
+
+    @levrt.remote
+    def entry() -> None:
+        from levrt import lev
+
+        lev.set(a=1)
 
     async def main() -> None:
         async def one() -> None:
-            await levrt.Cr(IMAGE, cmd=COMMAND, host_config=config)
+            if closure:
+                await levrt.Cr(IMAGE, entry=entry(), host_config=config)
+            else:
+                await levrt.Cr(IMAGE, cmd=COMMAND, host_config=config)
 
         await one()
         await serve_async(one, concurrency)
@@ -190,8 +200,9 @@ def docker_cli(concurrency: int) -> None:
     threads(one, concurrency)
 
 
-CLIENTS = {
+CLIENTS: dict[str, Callable[[int], None]] = {
     "levrt": levrt_,
+    "levrt-closure": functools.partial(levrt_, closure=True),
     "docker-py": docker_py,
     "aiodocker": aiodocker_,
     "docker CLI": docker_cli,

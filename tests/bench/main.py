@@ -26,12 +26,19 @@ def main() -> None:
     parser.add_argument("--socket", type=Path)
     parser.add_argument("--image", default="levrt-test/busybox:1")
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--registry")
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
     args = parser.parse_args()
     setting = Setting(
-        args.build, args.socket, args.image, args.store, args.scratch, args.rounds
+        args.build,
+        args.socket,
+        args.image,
+        args.store,
+        args.registry,
+        args.scratch,
+        args.rounds,
     )
     missed = 0
     for name in args.names:

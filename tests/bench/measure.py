@@ -61,6 +61,7 @@ class Setting:
     socket: Path | None  # of a Docker engine with `image`
     image: str
     store: Path | None  # of the engine without a daemon, with `image`
+    registry: str | None  # on this machine, without users
     scratch: Path  # with the root of `image` as "busybox"
     rounds: int
 
