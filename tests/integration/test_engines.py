@@ -105,30 +105,41 @@ async def test_a_connection_that_breaks(engine, gate, tools, phase):
     assert engine.containers(lev.job_id) == []
 
 
-async def test_an_engine_that_is_lost_while_a_tool_runs(engine, gate, tools):
-    task = await sh(tools, "echo up; exec sleep 600", engine=gate.url).start()
+async def test_connections_that_break_while_a_tool_runs(gate, tools, caplog):
+    script = "trap 'echo on; exit 3' USR1; echo up; while :; do sleep 0.1; done"
+    task = await sh(tools, script, check=[3], engine=gate.url).start()
     await logged(task, "up")
+    again = gate.hold("attach", answer=True)
     gate.cut()
-    e = await failure(task.done(), levrt.LevError)
-    assert task.name in str(e)
-    assert engine.containers(lev.job_id) == []
+    assert await asyncio.to_thread(again.reached.wait, 60)
+    again.release()
+    await task.signal("USR1")
+    document = await task.done()
+    assert document.run.exit_code == 3
+    assert [line.text for line in await document.logs()] == ["up", "on"]
+    assert any(task.name in m and "broke" in m for m in caplog.messages)
 
 
-async def test_an_engine_that_is_lost_while_an_entry_runs(engine, gate):
+async def test_connections_that_break_while_an_entry_runs(gate):
     @levrt.remote
     def entry():
-        import threading
+        import signal
 
+        signal.signal(signal.SIGUSR1, lambda *_: None)
         lev.set(a=1)
         print("up", flush=True)
-        threading.Event().wait()
+        signal.pause()
+        lev.set(b=2)
 
     task = await Cr("", entry=entry(), engine=gate.url).start()
     await logged(task, "up")
+    again = gate.hold("attach", answer=True)
     gate.cut()
-    e = await failure(task.done(), levrt.LevError)
-    assert task.name in str(e)
-    assert engine.containers(lev.job_id) == []
+    assert await asyncio.to_thread(again.reached.wait, 60)
+    again.release()
+    await task.signal("USR1")
+    document = await task.done()
+    assert await document.get() == {"a": 1, "b": 2}
 
 
 def test_services_are_on_the_engine_of_their_run(engine, tools, monkeypatch):
