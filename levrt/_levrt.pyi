@@ -113,7 +113,12 @@ class Session:
         """Update documents: (matched, modified, upserted id or None)."""
 
     def insert(self, coll: str, documents: Sequence[Mapping[str, Any]]) -> Op[None]:
-        """Append documents, all or none."""
+        """Append documents: all or none where the store has transactions."""
+
+    def delete(
+        self, coll: str, query: Mapping[str, Any], *, multi: bool = False
+    ) -> Op[int]:
+        """Take away what matches, or the first of it; how many."""
 
     def count(self, coll: str, query: Mapping[str, Any] | None = None) -> Op[int]:
         """How many documents match."""

@@ -1,9 +1,16 @@
 """Collections of documents, in PyMongo's terms."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from levrt._levrt import Cursor, Op
+from levrt._levrt import Cursor, ObjectId, Op
+from levrt.errors import UnsupportedOperation
+from levrt.results import (
+    DeleteResult,
+    InsertManyResult,
+    InsertOneResult,
+    UpdateResult,
+)
 
 if TYPE_CHECKING:
     from levrt._levrt import Session
@@ -88,6 +95,94 @@ class Collection:
         Raises as find_one() does.
         """
         return self._session.count(self._name, filter)
+
+    def estimated_document_count(self) -> Op[int]:
+        """How many documents there are."""
+        return self._session.count(self._name)
+
+    async def insert_one(self, document: Mapping[str, Any]) -> InsertOneResult:
+        """Add a document; one without ``_id`` gets an ObjectId (in the store: the
+        mapping stays as it is).
+
+        Raises QueryError 11000 when its ``_id`` is there already, DocumentTooLarge.
+        """
+        complete = _with_id("document", document)
+        await self._session.insert(self._name, [complete])
+        return InsertOneResult(complete["_id"])
+
+    async def insert_many(
+        self, documents: Iterable[Mapping[str, Any]]
+    ) -> InsertManyResult:
+        """Add documents in their order, as insert_one() does.
+
+        When one fails, none is there on the embedded store; on MongoDB those before
+        it are.
+        """
+        if isinstance(documents, (Mapping, str, bytes)):
+            raise TypeError(
+                f"documents must be a list, not {type(documents).__name__}; a single"
+                " one goes to insert_one()"
+            )
+        complete = [_with_id("a document", doc) for doc in documents]
+        if not complete:
+            raise ValueError("documents must not be empty")
+        await self._session.insert(self._name, complete)
+        return InsertManyResult([doc["_id"] for doc in complete])
+
+    async def update_one(
+        self, filter: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False
+    ) -> UpdateResult:
+        """Change the first document that matches, by MongoDB's update operators.
+
+        *upsert*: where none matches, add one made of *filter* and *update*.
+
+        Raises ValueError for an *update* without operators; otherwise as find_one().
+        """
+        return await self._update(filter, _operators(update), upsert, False)
+
+    async def update_many(
+        self, filter: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False
+    ) -> UpdateResult:
+        """Change every document that matches; see update_one()."""
+        return await self._update(filter, _operators(update), upsert, True)
+
+    async def replace_one(
+        self,
+        filter: Mapping[str, Any],
+        replacement: Mapping[str, Any],
+        upsert: bool = False,
+    ) -> UpdateResult:
+        """Put *replacement* in the place of the first document that matches.
+
+        Its ``_id`` stays. Raises ValueError for a *replacement* with operators.
+        """
+        _mapping("replacement", replacement)
+        if next(iter(replacement), "").startswith("$"):
+            raise ValueError(
+                "replacement must be a document, not operators: see update_one()"
+            )
+        return await self._update(filter, replacement, upsert, False)
+
+    async def delete_one(self, filter: Mapping[str, Any]) -> DeleteResult:
+        """Take away the first document that matches; raises as find_one()."""
+        return DeleteResult(await self._session.delete(self._name, filter))
+
+    async def delete_many(self, filter: Mapping[str, Any]) -> DeleteResult:
+        """Take away every document that matches; raises as find_one()."""
+        n = await self._session.delete(self._name, filter, multi=True)
+        return DeleteResult(n)
+
+    async def _update(
+        self,
+        filter: Mapping[str, Any],
+        update: Mapping[str, Any],
+        upsert: bool,
+        multi: bool,
+    ) -> UpdateResult:
+        op = self._session.update(
+            self._name, filter, update, upsert=upsert, multi=multi
+        )
+        return UpdateResult(*await op)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Collection):
@@ -190,6 +285,28 @@ class Find:
         self._begun = True
         self._batch = []
         self._cursor = None
+
+
+def _mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, not {type(value).__name__}")
+
+
+def _with_id(name: str, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    _mapping(name, document)
+    return document if "_id" in document else {"_id": ObjectId(), **document}
+
+
+def _operators(update: Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(update, (list, tuple)):
+        raise UnsupportedOperation("update: pipelines are not supported; use operators")
+    _mapping("update", update)
+    if not next(iter(update), "").startswith("$"):
+        raise ValueError(
+            "update must be of operators ($set, …); a whole document goes to"
+            " replace_one()"
+        )
+    return update
 
 
 def _number(name: str, value: int) -> int:

@@ -367,6 +367,19 @@ count_finish(struct levpy_job *job, struct levpy_state *st)
 }
 
 static int
+delete_work(struct levpy_job *job, const struct lev_scope *scope)
+{
+    struct store_job *sj = lev_container_of(job, struct store_job, job);
+    struct lev_store *store = lev_session_store(sj->core, scope, &job->err);
+
+    return store == NULL
+               ? -1
+               : store->ops->remove(store, scope, sj->coll, sj->query,
+                                    (sj->flags & LEVPY_MULTI) != 0, &sj->count,
+                                    &job->err);
+}
+
+static int
 collections_work(struct levpy_job *job, const struct lev_scope *scope)
 {
     struct store_job *sj = lev_container_of(job, struct store_job, job);
@@ -504,6 +517,32 @@ Session_count(Session *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     sj->query = q;
+    return levpy_job_op(st, sj, (PyObject *)self, self->bridge);
+}
+
+static PyObject *
+Session_delete(Session *self, PyObject *args, PyObject *kwargs)
+{
+    static const struct levpy_job_type type = {
+        "Collection.delete", delete_work, count_finish, store_job_release};
+    static char *keywords[] = {"coll", "query", "multi", NULL};
+    struct levpy_state *st = levpy_state_of((PyObject *)self);
+    struct store_job *sj;
+    PyObject *query;
+    const char *coll;
+    int multi = 0;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO|$p:delete", keywords,
+                                     &coll, &query, &multi) ||
+        (sj = store_job_new(&type, self, coll)) == NULL)
+    {
+        return NULL;
+    }
+    if (need_bson(st, query, "filter", &sj->query) < 0) {
+        levpy_job_free(&sj->job);
+        return NULL;
+    }
+    sj->flags = multi ? LEVPY_MULTI : 0;
     return levpy_job_op(st, sj, (PyObject *)self, self->bridge);
 }
 
@@ -807,6 +846,7 @@ static PyMethodDef Session_methods[] = {
     METHOD(update, levrt_Session_update_DOC),
     METHOD(insert, levrt_Session_insert_DOC),
     METHOD(count, levrt_Session_count_DOC),
+    METHOD(delete, levrt_Session_delete_DOC),
     {"gc", (PyCFunction)(void (*)(void))levpy_session_gc,
      METH_VARARGS | METH_KEYWORDS, levrt_Session_gc_DOC},
     METHOD(stop, levrt_Session_stop_DOC),

@@ -233,6 +233,7 @@ const struct lev_store_ops lev_store_sqlite = {
     .insert = lev_sqlite_insert,
     .update = lev_sqlite_update,
     .update_all = lev_sqlite_update_all,
+    .remove = lev_sqlite_remove,
     .count = lev_sqlite_count,
     .find = lev_sqlite_find,
     .aggregate = lev_sqlite_aggregate,

@@ -325,6 +325,7 @@ lev_db_stmt(struct lev_db *db, enum lev_db_stmt kind, struct lev_error *err)
             "(SELECT seq + 1 FROM docs WHERE seq BETWEEN ?1 AND ?2"
             " ORDER BY seq DESC LIMIT 1), ?1), ?3, ?4)",
         [LEV_DB_UPDATE] = "UPDATE docs SET doc = ?2 WHERE seq = ?1",
+        [LEV_DB_DELETE] = "DELETE FROM docs WHERE seq = ?1",
         [LEV_DB_NAMES] = "SELECT name FROM collections ORDER BY name",
     };
 

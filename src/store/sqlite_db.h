@@ -50,6 +50,7 @@ enum lev_db_stmt {
     LEV_DB_COUNT,    /* first key, key behind the last → how many */
     LEV_DB_INSERT,   /* first seq, last seq, key, doc */
     LEV_DB_UPDATE,   /* seq, doc */
+    LEV_DB_DELETE,   /* seq */
     LEV_DB_NAMES,    /* → names of collections, sorted */
     LEV_DB_N_STMTS,
 };

@@ -79,6 +79,10 @@ struct lev_store_ops {
     int (*update_all)(struct lev_store *store, const struct lev_scope *scope,
                       const struct lev_update *all, size_t n,
                       struct lev_error *err);
+    /* Takes away what matches, or the first of it; how many. */
+    int (*remove)(struct lev_store *store, const struct lev_scope *scope,
+                  const char *coll, const bson_t *query, bool multi,
+                  int64_t *n, struct lev_error *err);
     int (*count)(struct lev_store *store, const struct lev_scope *scope,
                  const char *coll, const bson_t *query, int64_t *n,
                  struct lev_error *err);

@@ -188,6 +188,7 @@ static const struct lev_store_ops mongo_ops = {
     .insert = lev_mongo_insert,
     .update = lev_mongo_update,
     .update_all = lev_mongo_update_all,
+    .remove = lev_mongo_remove,
     .count = lev_mongo_count,
     .find = lev_mongo_find,
     .aggregate = lev_mongo_aggregate,

@@ -115,6 +115,9 @@ int lev_mongo_update_all(struct lev_store *store,
                          const struct lev_scope *scope,
                          const struct lev_update *all, size_t n,
                          struct lev_error *err);
+int lev_mongo_remove(struct lev_store *store, const struct lev_scope *scope,
+                     const char *coll, const bson_t *query, bool multi,
+                     int64_t *n, struct lev_error *err);
 struct lev_cursor *lev_mongo_find(struct lev_store *store,
                                   const struct lev_scope *scope,
                                   const struct lev_find *f,

@@ -256,3 +256,47 @@ lev_mongo_update_all(struct lev_store *store, const struct lev_scope *scope,
     }
     return 0;
 }
+
+/* remove */
+
+struct removal {
+    const char *db, *coll;
+    const bson_t *query;
+    bool multi;
+    int64_t n;
+};
+
+static bool
+removal_call(mongoc_client_t *client, void *arg, bson_error_t *error)
+{
+    struct removal *r = arg;
+    _cleanup_coll_ mongoc_collection_t *coll =
+        mongoc_client_get_collection(client, r->db, r->coll);
+    bson_t reply;
+    bool ok = (r->multi ? mongoc_collection_delete_many
+                        : mongoc_collection_delete_one)(coll, r->query, NULL,
+                                                        &reply, error);
+
+    r->n = number(&reply, "deletedCount");
+    bson_destroy(&reply);
+    return ok;
+}
+
+int
+lev_mongo_remove(struct lev_store *store, const struct lev_scope *scope,
+                 const char *coll, const bson_t *query, bool multi, int64_t *n,
+                 struct lev_error *err)
+{
+    static const bson_t everything = BSON_INITIALIZER;
+    struct lev_mongo *m = lev_mongo_of(store);
+    struct removal r = {m->db, coll, query == NULL ? &everything : query,
+                        multi, 0};
+
+    if (lev_mongo_check_coll(coll, err) < 0 ||
+        lev_mongo_do(m, scope, removal_call, &r, err) < 0)
+    {
+        return -1;
+    }
+    *n = r.n;
+    return 0;
+}
