@@ -160,7 +160,7 @@ def test_many_tasks(run):
         (lambda c: c.insert_many([{}, 5]), TypeError, "must be a mapping, not int"),
         (lambda c: c.update_one({}, {"a": 1}), ValueError, "replace_one"),
         (lambda c: c.update_one({}, {}), ValueError, "replace_one"),
-        (lambda c: c.update_one({}, [{"$set": {}}]), UnsupportedOperation, "pipelin"),
+        (lambda c: c.update_one({}, [{"$set": {}}]), UnsupportedOperation, "pipe"),
         (lambda c: c.update_many({}, 5), TypeError, "update must be a mapping, not"),
         (lambda c: c.update_one(None, {"$set": {"a": 1}}), TypeError, "query must be"),
         (lambda c: c.replace_one({}, {"$set": {"a": 1}}), ValueError, "update_one"),
