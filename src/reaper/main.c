@@ -376,7 +376,7 @@ tear_down(struct reaper *r)
 
         reaper_path(r, state, "state");
         umount2(state, MNT_DETACH);
-        sweep_names(r, r->session_fd);
+        sweep_names(r, r->tag);
         snprintf(path, sizeof(path), "sessions/%s", r->tag);
         lev_tree_remove(r->store_fd, path, &err);
     }

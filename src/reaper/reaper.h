@@ -150,7 +150,7 @@ void sweep_dead(struct reaper *r, const struct sweep_report *report);
 /* The same in a child, which nobody waits for. */
 void sweep_aside(struct reaper *r);
 /* Gives back the names of a session's containers. */
-void sweep_names(struct reaper *r, int session_fd);
+void sweep_names(struct reaper *r, const char *tag);
 /* Kills and removes all groups of a session; false when one stays busy. */
 bool sweep_cgroups(const struct lev_cgroups *cg, const char *tag);
 

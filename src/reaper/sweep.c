@@ -30,18 +30,24 @@ sweep_cgroups(const struct lev_cgroups *cg, const char *tag)
     return false;
 }
 
+/* By what they lead to: one that was killed may have taken a name and not have
+ * come to make what has it. */
 void
-sweep_names(struct reaper *r, int session)
+sweep_names(struct reaper *r, const char *tag)
 {
-    int fd = openat(session, "containers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(r->store_fd, "names", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
-    char name[300];
+    char target[512], start[64];
+    ssize_t n;
 
+    snprintf(start, sizeof(start), "../sessions/%s/", tag);
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] != '.') {
-            snprintf(name, sizeof(name), "names/%s", entry->d_name);
-            unlinkat(r->store_fd, name, 0);
+        n = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
+        if (n > 0 && (size_t)n > strlen(start) &&
+            strncmp(target, start, strlen(start)) == 0)
+        {
+            unlinkat(fd, entry->d_name, 0);
         }
     }
     if (dir != NULL) {
@@ -130,7 +136,7 @@ sweep_one(struct reaper *r, int sessions, const char *tag,
         return;
     }
     lev_net_sweep(tag);
-    sweep_names(r, session);
+    sweep_names(r, tag);
     if (lev_tree_remove(sessions, tag, &err) == 0 && report != NULL) {
         mark_removed(report->found, before); /* else: the next one's turn */
     }
