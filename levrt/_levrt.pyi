@@ -200,6 +200,9 @@ class Cr:
     *host_config*, *options*: create options in docker-py's names.
     *pull*: ``"missing"``, ``"always"`` or ``"never"``.
     *engine*: URL of the engine for this run. *name*: the container's.
+    *keep*: the container stays when the run ends; when the session ends first, or
+    its process is killed, it runs on, its output going nowhere. Without *services*
+    and on a daemon's engine only; ``levrt.gc(kept=True)`` removes it afterwards.
 
     Raises TypeError or ValueError, naming the parameter.
     """
@@ -224,6 +227,7 @@ class Cr:
         pull: Literal["missing", "always", "never"] = "missing",
         engine: str | None = None,
         name: str | None = None,
+        keep: bool = False,
     ) -> Cr: ...
     @property
     def image(self) -> str:
@@ -292,6 +296,10 @@ class Cr:
     @property
     def name(self) -> str | None:
         """The container's name; None: it is given one."""
+
+    @property
+    def keep(self) -> bool:
+        """Whether the container stays when the run, or the session, ends."""
 
     def start(self) -> Op[Task]:
         """Start a container; the Task, when it runs and its *ports* accept.

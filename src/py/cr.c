@@ -19,13 +19,13 @@ parse(PyObject *args, PyObject *kwargs, struct given *g)
     static char *keywords[] = {
         "image",       "schema",  "host",  "entry",    "cmd",     "env",
         "files",       "links",   "ports", "services", "timeout", "check",
-        "host_config", "options", "pull",  "engine",   "name",    NULL};
+        "host_config", "options", "pull",  "engine",   "name",    "keep", NULL};
 
     return PyArg_ParseTupleAndKeywords(
-               args, kwargs, "O|OOOOOOOOO$OOOOOOO:Cr", keywords, &g->image,
+               args, kwargs, "O|OOOOOOOOO$OOOOOOOO:Cr", keywords, &g->image,
                &g->schema, &g->host, &g->entry, &g->cmd, &g->env, &g->files,
                &g->links, &g->ports, &g->services, &g->timeout, &g->check,
-               &g->host_config, &g->options, &g->pull, &g->engine, &g->name)
+               &g->host_config, &g->options, &g->pull, &g->engine, &g->name, &g->keep)
                ? 0
                : -1;
 }
@@ -83,7 +83,8 @@ check(struct levpy_state *st, const struct given *g, Cr *c)
                    (c->pull = levpy_check_pull(g->pull)) != NULL &&
                    (c->engine = levpy_check_text(g->engine, "engine")) !=
                        NULL &&
-                   (c->name = levpy_check_text(g->name, "name")) != NULL
+                   (c->name = levpy_check_text(g->name, "name")) != NULL &&
+                   (c->keep = levpy_check_flag(g->keep, "keep", false)) != NULL
                ? 0
                : -1;
 }

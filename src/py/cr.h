@@ -24,7 +24,8 @@
     X(options)     /* dict */                                                 \
     X(pull)        /* str */                                                  \
     X(engine)      /* str or None */                                          \
-    X(name)        /* str or None */
+    X(name)        /* str or None */                                          \
+    X(keep)        /* bool */
 
 typedef struct {
     PyObject_HEAD

@@ -638,6 +638,31 @@ check_engines(const Cr *cr)
     return 0;
 }
 
+/* Services end with their run, and what is kept would lose them. */
+static int
+check_keep(const Cr *cr)
+{
+    PyObject *alias, *service;
+    Py_ssize_t pos = 0;
+
+    if (cr->keep == Py_True && PyDict_GET_SIZE(cr->services) > 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "keep=True and services exclude each other: services "
+                        "end with their run");
+        return -1;
+    }
+    while (PyDict_Next(cr->services, &pos, &alias, &service)) {
+        if (((Cr *)service)->keep == Py_True) {
+            PyErr_Format(PyExc_ValueError,
+                         "services[%R] has keep=True: services end with their "
+                         "run; start it as a run of its own",
+                         alias);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int
 levpy_check_together(struct levpy_state *st, Cr *cr)
 {
@@ -647,7 +672,7 @@ levpy_check_together(struct levpy_state *st, Cr *cr)
     int rc = 0;
 
     if (check_engines(cr) < 0 || check_name(cr) < 0 || check_empty(cr) < 0 ||
-        check_twice(cr) < 0 || levpy_cr_options(st, cr, &options) < 0)
+        check_keep(cr) < 0 || check_twice(cr) < 0 || levpy_cr_options(st, cr, &options) < 0)
     {
         return -1;
     }

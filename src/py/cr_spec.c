@@ -343,6 +343,7 @@ freeze(struct levpy_state *st, struct lev_run_spec *spec, Cr *cr,
         return -1;
     }
     spec->host = cr->host == Py_True;
+    spec->keep = cr->keep == Py_True;
     spec->pull = policy_of(cr->pull);
     if (cr->timeout != Py_None) {
         double s = PyFloat_AsDouble(cr->timeout);

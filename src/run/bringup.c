@@ -1,5 +1,6 @@
 #include "run_internal.h"
 
+#include "owner.h"
 #include "resolve.h"
 #include "words.h"
 
@@ -180,6 +181,20 @@ needed_for(const struct lev_run *run)
                         : timeout + lev_session_config(run->session)->grace;
 }
 
+/* Without a daemon a container is its session's helper's child, and its output
+ * goes to this process. */
+static int
+check_keep(const struct lev_run *run, struct lev_error *err)
+{
+    if (!run->spec->keep || run->ops->endpoint != NULL) {
+        return 0;
+    }
+    return lev_error_set(err, LEV_E_UNSUPPORTED_OPTION, 0,
+                         "keep=True: the engine %s cannot keep a container "
+                         "beyond its session; a daemon can (engine=)",
+                         run->engine->url);
+}
+
 static int
 step_create(struct lev_run *run, const struct lev_scope *scope,
             struct lev_error *err)
@@ -201,7 +216,7 @@ step_create(struct lev_run *run, const struct lev_scope *scope,
     char *id = NULL;
     int rc;
 
-    if (lev_run_note_argv(run, err) < 0 ||
+    if (check_keep(run, err) < 0 || lev_run_note_argv(run, err) < 0 ||
         build_networks(run, scope, joins, aliases, &spec.networks_n, err) <
             0 ||
         build_hosts(run, scope, &hosts, err) < 0)
@@ -224,7 +239,12 @@ step_create(struct lev_run *run, const struct lev_scope *scope,
     if (labels.v == NULL) {
         return -1;
     }
-    if (env.failed) {
+    labels.n = lev_strv_len((const char *const *)labels.v);
+    labels.cap = labels.n + 1;
+    if (run->spec->keep) {
+        lev_words_printf(&labels, LEV_LABEL_KEEP "=1");
+    }
+    if (env.failed || labels.failed) {
         return lev_error_nomem(err, "environment");
     }
     spec.env = (const char *const *)env.v;

@@ -315,6 +315,13 @@ remove_container(struct lev_run *run)
     }
 }
 
+/* One that never ran is of no use to anybody. */
+static bool
+is_kept(const struct lev_run *run)
+{
+    return run->spec->keep && run->start_time != 0;
+}
+
 static void
 remove_rest(struct lev_run *run)
 {
@@ -322,7 +329,7 @@ remove_rest(struct lev_run *run)
     struct lev_scope scope = lev_scope_within(&forever, REMOVE_TIMEOUT);
     struct lev_error err;
 
-    if (run->files_image != NULL &&
+    if (run->files_image != NULL && !is_kept(run) &&
         run->ops->image_remove(run->engine, &scope, run->files_image, &err) <
             0)
     {
@@ -338,11 +345,25 @@ remove_rest(struct lev_run *run)
     }
 }
 
+/* The session ends, and not what it has to keep. */
+static bool
+runs_on(struct lev_run *run)
+{
+    bool leave;
+
+    pthread_mutex_lock(&run->mutex);
+    leave = run->leave;
+    pthread_mutex_unlock(&run->mutex);
+    return leave;
+}
+
 /* It does not run any more, and what was to be heard of it has been. */
 static void
 end_process(struct lev_run *run)
 {
-    if (run->process != NULL && !run->process_ended && run->start_time != 0) {
+    if (run->process != NULL && !run->process_ended && run->start_time != 0 &&
+        !runs_on(run))
+    {
         stop_process(run);
     }
     set_running(run, false);
@@ -359,11 +380,23 @@ end_process(struct lev_run *run)
     lev_run_output_end(run);
 }
 
-/* Whatever happened: nothing of the run is there afterwards. */
+static void
+keep_container(struct lev_run *run)
+{
+    atomic_store(&run->site->keeps, true);
+    lev_log(lev_session_config(run->session)->log, LEV_INFO, "lev",
+            "%s is kept%s", run->name, runs_on(run) ? ", and runs on" : "");
+}
+
+/* Whatever happened: nothing of the run is there afterwards, but what is kept
+ * on purpose. */
 static void
 tear_down(struct lev_run *run)
 {
-    if (run->id != NULL) {
+    if (run->id != NULL && is_kept(run)) {
+        keep_container(run);
+    }
+    else if (run->id != NULL) {
         remove_container(run);
     }
     if (run->address[0] != '\0') {
@@ -490,6 +523,11 @@ member_stop(struct lev_member *m, bool hurry)
     pthread_mutex_unlock(&run->mutex);
     if (ended) {
         return false;
+    }
+    if (run->spec->keep) {
+        pthread_mutex_lock(&run->mutex);
+        run->leave = true;
+        pthread_mutex_unlock(&run->mutex);
     }
     lev_run_stop(run, -1, true);
     if (hurry) {

@@ -39,6 +39,7 @@ struct lev_run_spec {
     char *name;   /* the container's, or NULL: made from the session's */
     char *engine; /* URL or NULL */
     bool host;
+    bool keep; /* the container stays, and runs on when the session ends */
     /* The entry: what it is called, and its pickle. NULL: the image's own. */
     char *entry_name, *payload;
     size_t payload_len;

@@ -68,6 +68,7 @@ struct lev_run {
     int64_t grace;              /* mutex */
     bool stop_asked;            /* mutex */
     bool stop_failure;          /* mutex */
+    bool leave;                 /* mutex: it is kept, and runs on */
     bool running;               /* mutex: signals may be sent */
     bool ended;                 /* mutex */
     char *id;                   /* mutex: of the container */

@@ -40,6 +40,7 @@ struct lev_site {
     /* A create has failed, which may have happened nevertheless: the engine is
      * asked, when the session closes, what carries the session's label. */
     atomic_bool unsure;
+    atomic_bool keeps;        /* something is kept: its network stays */
     atomic_bool relay;        /* its containers cannot reach sockets of ours */
     struct lev_images images; /* what was seen of them */
     struct lev_left *left;    /* what could not be removed yet */

@@ -347,7 +347,7 @@ lev_site_close(struct lev_site *site, const struct lev_scope *scope)
         clean &= sweep(site, scope);
     }
     bound = lev_scope_within(scope, REMOVE_TIMEOUT);
-    if (network != NULL &&
+    if (network != NULL && !atomic_load(&site->keeps) &&
         ops->network_remove(site->engine, &bound, network, &err) < 0)
     {
         char name[64];

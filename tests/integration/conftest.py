@@ -27,9 +27,9 @@ def pytest_collection_modifyitems(items):
     for item in items[:]:
         if not str(item.path).startswith(here):
             continue
-        if {"remote_engine", "gate", "frozen"} & set(item.fixturenames) - available(
-            selected()
-        ):
+        if {"remote_engine", "gate", "frozen", "daemon", "no_daemon"} & set(
+            item.fixturenames
+        ) - available(selected()):
             items.remove(item)  # a test of other engines
         elif inspect.iscoroutinefunction(item.function):
             item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
@@ -124,6 +124,16 @@ def _gate(engine, scratch):
     gate = engine.gate(str(scratch))
     yield gate
     gate.close()
+
+
+@pytest.fixture
+def daemon(engine):
+    """It has one, which containers outlive their sessions with."""
+
+
+@pytest.fixture
+def no_daemon(engine):
+    """It has none."""
 
 
 @pytest.fixture

@@ -238,6 +238,16 @@ class DockerEngine:
                     if target.startswith((f"{directory}/", f"{short}/")):
                         subprocess.run(["umount", "-l", target], check=False)
 
+    def running(self, name: str) -> bool:
+        state = self._json("GET", f"/containers/{name}/json")["State"]
+        return bool(state["Running"])
+
+    def remove_container(self, name: str) -> None:
+        self._remove(name)
+
+    def remove_network(self, name: str) -> None:
+        self._call("DELETE", f"/networks/{name}")
+
     def _remove(self, container: str) -> None:
         self._call("DELETE", f"/containers/{container}", force="1")
 
@@ -494,7 +504,8 @@ def selected() -> str:
 
 def available(name: str) -> set[str]:
     """Which of the fixtures that not every engine can serve it does."""
-    gated = {"gate", "frozen"} if ENGINES[name][0] is DockerEngine else set()
+    daemon = ENGINES[name][0] is DockerEngine
+    gated = {"gate", "frozen", "daemon"} if daemon else {"no_daemon"}
     return gated | ({"remote_engine"} if name in REMOTE_ENGINES else set())
 
 

@@ -10,7 +10,7 @@ import pytest
 from traces import Victim, traces, wait_until_gone
 
 import levrt
-from levrt import Cr
+from levrt import Cr, lev
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
@@ -122,6 +122,54 @@ def test_gc_tells_and_removes_what_dead_sessions_left(engine, tools):
     assert levrt.run(of_both(dry_run=True)) == []
     assert len(engine.containers(alive.session)) == 4
     assert alive.end() == 0
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_is_kept_outlives_its_session(daemon, engine, tools, killed):
+    victim = Victim.start(tools, "keep")
+    (name,) = engine.containers(victim.session)
+    if killed:
+        other = Victim.start(tools, "plain")
+        other.kill()
+        victim.kill()
+        wait_until_gone(engine, other)  # so much for the reapers
+    else:
+        assert victim.end() == 0
+    levrt.run(_quick(tools))
+    assert engine.containers(victim.session) == [name]
+    assert engine.running(name)
+    assert levrt.run(levrt.gc()) == []
+    found = levrt.run(levrt.gc(kept=True))
+    assert [(x.kind, x.name) for x in found if x.session == victim.session] == [
+        ("container", name),
+        ("network", f"levrt-{victim.session[:12]}-session"),
+    ]
+    assert traces(engine, victim) == []
+
+
+def test_what_is_kept_stays_when_it_has_ended(daemon, engine, tools):
+    async def main():
+        document = await Cr(tools, cmd=["sh", "-c", "exit 3"], check=[3], keep=True)
+        assert document.run.exit_code == 3
+        return lev.job_id
+
+    session = levrt.run(main())
+    assert len(engine.containers(session)) == 1
+    # This process lives.
+    assert levrt.run(levrt.gc(kept=True)) == []
+    for name in engine.containers(session):
+        engine.remove_container(name)
+    for name in engine.networks(session):
+        engine.remove_network(name)
+
+
+def test_keep_without_a_daemon(no_daemon, engine, tools):
+    async def main():
+        with pytest.raises(levrt.UnsupportedOption, match="keep=True: .* oci:"):
+            await Cr(tools, cmd=["true"], keep=True)
+        return lev.job_id
+
+    assert engine.containers(levrt.run(main())) == []
 
 
 def test_the_reaper_is_nobodys_hindrance(engine, tools):

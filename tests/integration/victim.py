@@ -1,6 +1,6 @@
 """A workflow that goes on until it is killed, or is told to end.
 
-usage: victim.py IMAGE plain|services|closure|fork|many
+usage: victim.py IMAGE plain|services|closure|fork|keep|many
 
 It prints its session's id, then "ready" when what the way says is running
 ("many": at once, with bring-ups that never cease), then waits for a line.
@@ -24,6 +24,10 @@ def tool(image: str, **options: object) -> Cr:
 def nested(image: str) -> Cr:
     inner = tool(image, services={"inner": tool(image)})
     return tool(image, services={"outer": inner, "other": tool(image)})
+
+
+def keep(image: str) -> Cr:
+    return tool(image, keep=True)
 
 
 def closure(image: str) -> Cr:
@@ -73,7 +77,7 @@ async def main(image: str, way: str) -> None:
     if way == "many":
         await start_many(image)
     else:
-        making = {"services": nested, "closure": closure}.get(way, tool)
+        making = {"services": nested, "closure": closure, "keep": keep}.get(way, tool)
         await making(image).start()
     if way == "fork":
         print(fork_child(), flush=True)

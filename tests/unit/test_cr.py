@@ -25,7 +25,7 @@ DOCUMENTED = [
     "ports",
     "services",
 ]
-ADDED = ["timeout", "check", "host_config", "options", "pull", "engine", "name"]
+ADDED = ["timeout", "check", "host_config", "options", "pull", "engine", "name", "keep"]
 
 
 @levrt.remote
@@ -69,6 +69,7 @@ def test_defaults():
         "pull": "missing",
         "engine": None,
         "name": None,
+        "keep": False,
     }
 
 
@@ -612,3 +613,12 @@ def test_methods_are_operations():
     )
     start.close()
     done.close()
+
+
+def test_what_is_kept_has_no_services():
+    with pytest.raises(ValueError, match="keep=True and services"):
+        Cr("img", services={"db": Cr("redis")}, keep=True)
+    with pytest.raises(ValueError, match="services\\['db'\\] has keep=True"):
+        Cr("img", services={"db": Cr("redis", keep=True)})
+    with pytest.raises(TypeError, match="keep"):
+        Cr("img", keep="yes")
