@@ -16,16 +16,18 @@ struct given {
 static int
 parse(PyObject *args, PyObject *kwargs, struct given *g)
 {
-    static char *keywords[] = {
-        "image",       "schema",  "host",  "entry",    "cmd",     "env",
-        "files",       "links",   "ports", "services", "timeout", "check",
-        "host_config", "options", "pull",  "engine",   "name",    "keep", NULL};
+    static char *keywords[] = {"image",       "schema",   "host",    "entry",
+                               "cmd",         "env",      "files",   "links",
+                               "ports",       "services", "timeout", "check",
+                               "host_config", "options",  "pull",    "engine",
+                               "name",        "keep",     NULL};
 
     return PyArg_ParseTupleAndKeywords(
                args, kwargs, "O|OOOOOOOOO$OOOOOOOO:Cr", keywords, &g->image,
                &g->schema, &g->host, &g->entry, &g->cmd, &g->env, &g->files,
                &g->links, &g->ports, &g->services, &g->timeout, &g->check,
-               &g->host_config, &g->options, &g->pull, &g->engine, &g->name, &g->keep)
+               &g->host_config, &g->options, &g->pull, &g->engine, &g->name,
+               &g->keep)
                ? 0
                : -1;
 }

@@ -672,7 +672,8 @@ levpy_check_together(struct levpy_state *st, Cr *cr)
     int rc = 0;
 
     if (check_engines(cr) < 0 || check_name(cr) < 0 || check_empty(cr) < 0 ||
-        check_keep(cr) < 0 || check_twice(cr) < 0 || levpy_cr_options(st, cr, &options) < 0)
+        check_keep(cr) < 0 || check_twice(cr) < 0 ||
+        levpy_cr_options(st, cr, &options) < 0)
     {
         return -1;
     }
