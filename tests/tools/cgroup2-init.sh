@@ -58,7 +58,8 @@ find_modules
 choose_iptables
 ip link set lo up
 hostname cgroup2
-bash "$LEVRT_SCRATCH/command" </dev/null
-echo $? >"$LEVRT_SCRATCH/status"
+# Through cat: what writes to a terminal colours it.
+bash "$LEVRT_SCRATCH/command" </dev/null | cat
+echo "${PIPESTATUS[0]}" >"$LEVRT_SCRATCH/status"
 sync
 exec busybox poweroff -f

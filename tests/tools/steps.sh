@@ -15,7 +15,7 @@ main() {
     for step in "${wanted[@]}"; do
         # What is named alone brings the engine that it talks to.
         case $step in
-        ctest* | pytest* | leaks | wheel_*)
+        cgroup2 | ctest* | pytest* | leaks | wheel_*)
             [ -e "$scratch/engine" ] || run_step engine
             ;;
         esac
