@@ -155,7 +155,7 @@ class Session:
 
 @final
 class Cursor:
-    """The documents of a find, batch by batch."""
+    """The documents of a find, or of a *pipeline*, batch by batch."""
 
     def __new__(
         cls,
@@ -166,6 +166,7 @@ class Cursor:
         sort: Mapping[str, int] | None = None,
         skip: int = 0,
         limit: int = 0,
+        pipeline: Sequence[Mapping[str, Any]] | None = None,
     ) -> Cursor: ...
     def next_batch(self, size: int, /) -> Op[list[dict[str, Any]]]:
         """The next documents, at most *size* and about 16 MiB; [] at the end."""

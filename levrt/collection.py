@@ -1,6 +1,6 @@
 """Collections of documents, in PyMongo's terms."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from levrt._levrt import Cursor, ObjectId, Op
@@ -15,7 +15,7 @@ from levrt.results import (
 if TYPE_CHECKING:
     from levrt._levrt import Session
 
-__all__ = ["Collection", "Find"]
+__all__ = ["Aggregate", "Collection", "Find"]
 
 _Query: TypeAlias = Mapping[str, Any] | None
 _Filter: TypeAlias = Mapping[str, Any] | Any | None
@@ -88,6 +88,15 @@ class Collection:
         found = Find(self._session, self._name, filter, projection)
         found.skip(skip).limit(limit).batch_size(batch_size)
         return found if sort is None else found.sort(sort)
+
+    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> "Aggregate":
+        """What the stages of *pipeline* make of the documents.
+
+        ``async for doc in await coll.aggregate([{"$match": …}, {"$group": …}])``.
+        Iterating raises QueryError for what MongoDB refuses, UnsupportedOperation
+        for stages and expressions that the embedded store does not have.
+        """
+        return Aggregate(self._session, self._name, pipeline)
 
     def count_documents(self, filter: _Query = None) -> Op[int]:
         """How many documents match *filter*; None: how many there are.
@@ -196,7 +205,61 @@ class Collection:
         return f"Collection({self._name!r})"
 
 
-class Find:
+class _Documents:
+    """Documents that are fetched batch by batch: an asynchronous iterator."""
+
+    def __init__(self) -> None:
+        self._batch_size = 0
+        self._cursor: Cursor | None = None  # None at the end
+        self._batch: list[dict[str, Any]] = []  # the next one is the last
+
+    async def _fetch(self) -> None:
+        if self._cursor is None:
+            return
+        batch = await self._cursor.next_batch(self._batch_size or 1000)
+        batch.reverse()
+        self._batch = batch
+        if not batch:
+            self._cursor = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        if not self._batch:
+            await self._fetch()
+        if not self._batch:
+            raise StopAsyncIteration
+        return self._batch.pop()
+
+    async def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
+        """The next *length* documents, or all; errors as iterating has them."""
+        if length is not None and _number("length", length) == 0:
+            raise ValueError("length must be at least 1, or None for all")
+        found: list[dict[str, Any]] = []
+        async for doc in self:
+            found.append(doc)
+            if len(found) == length:
+                break
+        return found
+
+    async def close(self) -> None:
+        """Give up what has not been read."""
+        self._batch = []
+        self._cursor = None
+
+
+class Aggregate(_Documents):
+    """The documents that a pipeline makes; see Collection.aggregate()."""
+
+    def __init__(
+        self, session: "Session", name: str, pipeline: Sequence[Mapping[str, Any]]
+    ) -> None:
+        super().__init__()
+        self._cursor = Cursor(session, name, pipeline=pipeline)
+
+
+class Find(_Documents):
     """What a find asks for; iterating it asynchronously asks.
 
     ``sort``, ``skip``, ``limit`` and ``batch_size`` return the same object and
@@ -206,14 +269,12 @@ class Find:
     def __init__(
         self, session: "Session", name: str, query: _Query, projection: _Projection
     ) -> None:
+        super().__init__()
         self._args = (session, name, query, projection)
         self._sort: dict[str, int] | None = None
         self._skip = 0
         self._limit = 0
-        self._batch_size = 0
         self._begun = False
-        self._cursor: Cursor | None = None  # from the first fetch to the end
-        self._batch: list[dict[str, Any]] = []  # the next one is the last
 
     def _not_begun(self) -> None:
         if self._begun:
@@ -251,40 +312,12 @@ class Find:
         if not self._begun:
             self._cursor = Cursor(*self._args, self._sort, self._skip, self._limit)
             self._begun = True
-        if self._cursor is None:
-            return
-        batch = await self._cursor.next_batch(self._batch_size or 1000)
-        batch.reverse()
-        self._batch = batch
-        if not batch:
-            self._cursor = None
-
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        return self
-
-    async def __anext__(self) -> dict[str, Any]:
-        if not self._batch:
-            await self._fetch()
-        if not self._batch:
-            raise StopAsyncIteration
-        return self._batch.pop()
-
-    async def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
-        """The next *length* documents, or all; see Collection.find() for errors."""
-        if length is not None and _number("length", length) == 0:
-            raise ValueError("length must be at least 1, or None for all")
-        found: list[dict[str, Any]] = []
-        async for doc in self:
-            found.append(doc)
-            if len(found) == length:
-                break
-        return found
+        await super()._fetch()
 
     async def close(self) -> None:
         """Give up what has not been read."""
         self._begun = True
-        self._batch = []
-        self._cursor = None
+        await super().close()
 
 
 def _mapping(name: str, value: object) -> None:

@@ -1,4 +1,5 @@
-/* cursor.c - levrt._levrt.Cursor: the documents of a find, batch by batch. */
+/* cursor.c - levrt._levrt.Cursor: the documents of a find or of a pipeline,
+ * batch by batch. */
 
 #include "pysession.h"
 
@@ -10,6 +11,7 @@ typedef struct {
     Session *session;
     char *coll;
     bson_t *query, *projection, *sort;
+    bson_t *pipeline; /* {"pipeline": [stage…]}, or NULL: a find */
     int64_t skip, limit;
     struct lev_store *store; /* a reference, once the find has begun */
     struct lev_cursor *cursor;
@@ -22,6 +24,21 @@ struct batch_job {
     int max, n;
     struct lev_buf out;
 };
+
+static struct lev_cursor *
+aggregate(Cursor *c, struct lev_store *store, const struct lev_scope *scope,
+          struct lev_error *err)
+{
+    const uint8_t *data;
+    bson_t stages;
+    bson_iter_t it;
+    uint32_t len;
+
+    bson_iter_init_find(&it, c->pipeline, "pipeline");
+    bson_iter_array(&it, &len, &data);
+    bson_init_static(&stages, data, len);
+    return store->ops->aggregate(store, scope, c->coll, &stages, err);
+}
 
 static int
 open_cursor(Cursor *c, const struct lev_scope *scope, struct lev_error *err)
@@ -37,7 +54,8 @@ open_cursor(Cursor *c, const struct lev_scope *scope, struct lev_error *err)
     if (store == NULL) {
         return -1;
     }
-    c->cursor = store->ops->find(store, scope, &f, err);
+    c->cursor = c->pipeline == NULL ? store->ops->find(store, scope, &f, err)
+                                    : aggregate(c, store, scope, err);
     if (c->cursor == NULL) {
         return -1;
     }
@@ -118,23 +136,44 @@ Cursor_next_batch(Cursor *self, PyObject *arg)
                         self->session->bridge);
 }
 
+static int
+pipeline_to_bson(struct levpy_state *st, PyObject *pipeline, bson_t **out)
+{
+    _cleanup_pydecref_ PyObject *wrapped = NULL;
+
+    if (pipeline == NULL || pipeline == Py_None) {
+        return 0;
+    }
+    if (!PyList_Check(pipeline) && !PyTuple_Check(pipeline)) {
+        PyErr_Format(PyExc_TypeError,
+                     "pipeline must be a list of stages, not %s",
+                     Py_TYPE(pipeline)->tp_name);
+        return -1;
+    }
+    wrapped = Py_BuildValue("{s:O}", "pipeline", pipeline);
+    return wrapped == NULL ? -1 : levpy_to_bson(st, wrapped, "pipeline", out);
+}
+
 static PyObject *
 Cursor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"session", "coll", "query", "projection",
-                               "sort",    "skip", "limit", NULL};
+    static char *keywords[] = {"session",    "coll",     "query",
+                               "projection", "sort",     "skip",
+                               "limit",      "pipeline", NULL};
     struct levpy_state *st =
         levpy_state(PyType_GetModuleByDef(type, &levpy_module));
     PyObject *query = NULL, *projection = NULL, *sort = NULL;
+    PyObject *pipeline = NULL;
     _cleanup_pydecref_ PyObject *made = NULL;
     Session *session;
     Cursor *self;
     const char *coll;
     long long skip = 0, limit = 0;
 
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!s|OOOLL:Cursor", keywords, st->SessionType,
-            &session, &coll, &query, &projection, &sort, &skip, &limit))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!s|OOOLLO:Cursor",
+                                     keywords, st->SessionType, &session,
+                                     &coll, &query, &projection, &sort, &skip,
+                                     &limit, &pipeline))
     {
         return NULL;
     }
@@ -157,7 +196,8 @@ Cursor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (levpy_to_bson(st, query, "filter", &self->query) < 0 ||
         levpy_projection(st, projection == Py_None ? NULL : projection,
                          &self->projection) < 0 ||
-        levpy_to_bson(st, sort, "sort", &self->sort) < 0)
+        levpy_to_bson(st, sort, "sort", &self->sort) < 0 ||
+        pipeline_to_bson(st, pipeline, &self->pipeline) < 0)
     {
         return NULL;
     }
@@ -198,6 +238,9 @@ Cursor_dealloc(Cursor *self)
     }
     if (self->sort != NULL) {
         bson_destroy(self->sort);
+    }
+    if (self->pipeline != NULL) {
+        bson_destroy(self->pipeline);
     }
     free(self->coll);
     Cursor_clear(self);

@@ -32,6 +32,54 @@ def filled(run):
     return with_collection
 
 
+# ---- aggregate ----
+
+
+def test_aggregate(filled):
+    stages = [
+        {"$match": {"n": {"$lt": 10}}},
+        {"$group": {"_id": "$even", "sum": {"$sum": "$n"}, "most": {"$max": "$n"}}},
+        {"$sort": {"_id": 1}},
+    ]
+
+    async def main(coll):
+        found = await coll.aggregate(stages)
+        assert [doc async for doc in found] == [
+            {"_id": False, "sum": 25, "most": 9},
+            {"_id": True, "sum": 20, "most": 8},
+        ]
+        assert await (await coll.aggregate(())).to_list(3) == DOCS[:3]
+        assert len(await (await coll.aggregate([])).to_list()) == len(DOCS)
+        left = await coll.aggregate([])
+        await left.close()
+        assert await left.to_list() == []
+
+    filled(main)
+
+
+def test_pipelines_that_are_refused(filled):
+    async def main(coll):
+        for wrong in ["$match", {"$match": {}}, 3, {1}]:
+            with pytest.raises(TypeError, match="pipeline must be a list of stages"):
+                await coll.aggregate(wrong)
+        with pytest.raises(TypeError, match=r"pipeline.*0"):
+            await coll.aggregate([object()])
+        with pytest.raises(QueryError):
+            await (await coll.aggregate([{"$nonsense": 1}])).to_list()
+
+    filled(main)
+
+
+@pytest.mark.embedded
+def test_stages_that_the_embedded_store_has_not(filled):
+    async def main(coll):
+        found = await coll.aggregate([{"$geoNear": {}}])
+        with pytest.raises(UnsupportedOperation, match="geoNear"):
+            await found.to_list()
+
+    filled(main)
+
+
 # ---- the collection ----
 
 
