@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -193,6 +194,7 @@ set_up(struct reaper *r, struct lev_error *err)
 {
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     umask(022);
+    personality(PER_LINUX); /* not the caller's (setarch): containers get it */
     r->store_fd = open(r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (r->store_fd < 0) {
         return lev_error_errno(err, "open the store %s", r->dir);

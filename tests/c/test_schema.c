@@ -173,9 +173,9 @@ test_many_at_once(void)
         if (pids[i] == 0) {
             struct lev_error err;
 
-            close(gate[1]);
             db = open_db("many.db");
-            (void)!read(gate[0], &byte, 1); /* all at once */
+            close(gate[1]);
+            (void)!read(gate[0], &byte, 1); /* when all have opened it */
             if (lev_schema_ensure(db, &future, &err) < 0) {
                 fprintf(stderr, "%s\n", err.msg);
                 _exit(1);
