@@ -80,7 +80,6 @@ def measure(
     with workers(make) as all_:
         for worker in all_.values():  # connections, caches
             worker.ask(CONCURRENCY)
-        flat = [all_[OCI].ask(runs)["private"] for runs in (WARM, STEADY)]
         for round_ in range(setting.rounds):
             sums = {name: {"seconds": 0.0, "cpu": 0.0} for name in make}
             for slice_ in range(SLICES):
@@ -90,6 +89,8 @@ def measure(
                         sums[name][key] += answer[key]
             for name, total in sums.items():
                 figures[name].append(total)
+        # Last: what so many runs remove from the disk slows down the next ones.
+        flat = [all_[OCI].ask(runs)["private"] for runs in (WARM, STEADY)]
     return figures, (flat[1] - flat[0]) / STEADY
 
 
