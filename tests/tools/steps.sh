@@ -147,7 +147,8 @@ run_pytest() {
     log="$scratch/$name"
     cd "$1"
     shift
-    in_engine env CI=true PYTHONDONTWRITEBYTECODE=1 \
+    # What is started in the background would ignore Ctrl-C.
+    in_engine env --default-signal=INT CI=true PYTHONDONTWRITEBYTECODE=1 \
         "$venv/bin/python" -m pytest -p no:cacheprovider \
         --basetemp="$scratch/t" "$@" | tee "$log" # short: sockets are below it
     cd "$root"
