@@ -340,7 +340,7 @@ lev_helper_spawn(const char *const *argv, struct lev_error *err)
         lev_error_nomem(err, "helper");
         return NULL;
     }
-    h->sock = h->pidfd = -1;
+    h->sock = h->pidfd = h->bundles = -1;
     if (spawn_connected(h, argv, err) < 0) {
         lev_helper_release(h);
         return NULL;
