@@ -44,11 +44,12 @@ lev_freep(void *p)
 }
 #define _cleanup_free_ _cleanup_(lev_freep)
 
+/* Leaves -1: whatever closes it again closes nothing of somebody else's. */
 static inline void
-lev_closep(const int *fd)
+lev_closep(int *fd)
 {
     if (*fd >= 0) {
-        close(*fd);
+        close(lev_steal_fd(fd));
     }
 }
 #define _cleanup_close_ _cleanup_(lev_closep)

@@ -51,7 +51,6 @@ close_fds(int *fds, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         lev_closep(&fds[i]);
-        fds[i] = -1;
     }
 }
 

@@ -143,7 +143,6 @@ static void
 forget_parent(struct lev_layer_place *p)
 {
     lev_closep(&p->parent);
-    p->parent = -1;
 }
 
 int

@@ -462,7 +462,6 @@ lev_firewall_close(struct lev_firewall *f)
     struct lev_error none;
 
     lev_closep(&f->nl);
-    f->nl = -1;
     if (f->zoned) {
         firewalld(f, "--remove-interface", &none);
     }

@@ -199,7 +199,6 @@ lev_helper_call(struct lev_helper *h, const struct lev_scope *scope,
                    : -1;
     }
     lev_closep(&theirs);
-    theirs = -1;
     pfd.fd = mine;
     if (lev_scope_poll(scope, &pfd, 1, err) < 0) {
         return -1;

@@ -268,7 +268,6 @@ container_create(struct reaper *r, const json_t *request, int *root_fd,
         ports_publish(c, request, ports, err) < 0)
     {
         lev_closep(root_fd);
-        *root_fd = -1;
         clean_up_files(c);
         container_free(c);
         return -1;

@@ -83,6 +83,5 @@ runtime_seal(struct reaper *r)
     snprintf(target, sizeof(target), "/proc/self/fd/%d", r->runtime_fd);
     if (symlink(target, path) < 0 || (r->sealed = strdup(path)) == NULL) {
         lev_closep(&r->runtime_fd);
-        r->runtime_fd = -1;
     }
 }

@@ -108,7 +108,6 @@ static void
 stop_listening(struct lev_channel *ch)
 {
     lev_closep(&ch->listener);
-    ch->listener = -1;
     if (ch->path != NULL) {
         unlink(ch->path);
         free(lev_steal(ch->path));
@@ -124,7 +123,6 @@ wait_for_another(struct lev_channel *ch)
         return false;
     }
     lev_closep(&ch->fd);
-    ch->fd = -1;
     lev_frame_reader_deinit(&ch->reader);
     return true;
 }
@@ -135,7 +133,6 @@ hang_up(struct lev_channel *ch)
 {
     stop_listening(ch);
     lev_closep(&ch->fd);
-    ch->fd = -1;
     if (ch->exec != NULL) {
         ch->engine->ops->exec_close(lev_steal(ch->exec));
     }

@@ -11,7 +11,6 @@ static void
 drop(int *fd)
 {
     lev_closep(fd);
-    *fd = -1;
 }
 
 int

@@ -7,6 +7,7 @@
 #include "worker.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <string.h>
 
 static void
@@ -55,6 +56,22 @@ test_error(void)
     assert(strcmp(err.msg, "remove c1: in use") == 0 && err.detail == 409);
     lev_error_wrap(&err, "%s", deep);
     assert(strlen(err.msg) == sizeof(err.msg) - 1);
+}
+
+/* Closed again, it is not what has got its number meanwhile. */
+static void
+test_closep(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), number = fd, other;
+
+    assert(fd >= 0);
+    lev_closep(&fd);
+    assert(fd == -1);
+    other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert(other == number);
+    lev_closep(&fd);
+    assert(fcntl(other, F_GETFD) >= 0);
+    lev_closep(&other);
 }
 
 static void
@@ -281,6 +298,7 @@ main(void)
 {
     test_buf();
     test_error();
+    test_closep();
     test_utf8();
     test_scope();
     test_pool();
