@@ -129,7 +129,9 @@ build_tree() {
 run_ctest() {
     local log=$scratch/ctest-$1
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    # Libraries are not built for it: how they keep order it cannot see.
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+    TSAN_OPTIONS+=:ignore_noninstrumented_modules=1
     export ASAN_OPTIONS=detect_stack_use_after_return=1
     # TSan's shadow memory needs addresses that are not random.
     in_engine setarch -R ctest --test-dir "$trees/$1/build" \
